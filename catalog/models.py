@@ -1,0 +1,133 @@
+"""What a product is.
+
+The database is the truth about products. Pictures lie on disk under names made of their SHA-256; every
+accepted picture draws an `embedding_row`, by which the spaces of embeddings know it.
+"""
+
+from __future__ import annotations
+
+from django.db import models
+from django.db.models import F, Q
+from django.urls import reverse
+from django.utils.translation import gettext_lazy as _
+
+THUMBNAIL_SIDE_PX = 480
+"""Longest side of a thumbnail."""
+
+
+class ProductQuerySet(models.QuerySet["Product"]):
+    """Questions asked of the catalogue."""
+
+    def visible(self) -> ProductQuerySet:
+        """Products that visitors may see: neither hidden by hand nor gone from the file under `--missing hide`."""
+        return self.filter(hidden=False, missing_since=None)
+
+    def with_image(self) -> ProductQuerySet:
+        return self.filter(embedding_row__isnull=False)
+
+    def search(self, words: str) -> ProductQuerySet:
+        """Products whose title has every one of the words, in any order and case; all, where there are none."""
+        found = self
+        for word in words.split()[:20]:
+            found = found.filter(title__icontains=word)
+        return found
+
+
+class Product(models.Model):
+    """One row of the catalogue, known to people by `product_id`."""
+
+    product_id = models.CharField(_("product id"), max_length=64, unique=True)
+    title = models.CharField(_("title"), max_length=300)
+    gender = models.CharField(_("gender"), max_length=100, blank=True, db_index=True)
+    category = models.CharField(_("category"), max_length=100, blank=True, db_index=True)
+    sub_category = models.CharField(_("sub-category"), max_length=100, blank=True, db_index=True)
+    product_type = models.CharField(_("product type"), max_length=100, blank=True, db_index=True)
+    colour = models.CharField(_("colour"), max_length=100, blank=True, db_index=True)
+    usage = models.CharField(_("usage"), max_length=100, blank=True, db_index=True)
+    image_name = models.CharField(
+        _("image"), max_length=255, blank=True, help_text=_("The file's name in the catalogue's folder of images.")
+    )
+    image_url = models.CharField(_("image address"), max_length=2000, blank=True, db_index=True)
+    extra = models.JSONField(
+        _("further columns"), default=dict, blank=True, help_text=_("Columns of the file that Vitrine does not know.")
+    )
+    source = models.JSONField(
+        default=dict,
+        editable=False,
+        help_text=_("The row as the file last had it: tells a change in the file from an edit by hand."),
+    )
+
+    hidden = models.BooleanField(_("hidden"), default=False, db_index=True)
+    missing_since = models.DateTimeField(
+        _("missing since"), null=True, blank=True, editable=False, help_text=_("When the file no longer had it.")
+    )
+
+    image = models.FileField(_("picture"), blank=True, max_length=120, editable=False)
+    thumbnail = models.FileField(blank=True, max_length=120, editable=False)
+    image_width = models.PositiveIntegerField(default=0, editable=False)
+    image_height = models.PositiveIntegerField(default=0, editable=False)
+    image_sha256 = models.CharField(max_length=64, blank=True, editable=False, db_index=True)
+    image_source = models.CharField(
+        max_length=2100,
+        blank=True,
+        editable=False,
+        help_text=_("Where the accepted picture came from; the same again is not read again."),
+    )
+    image_error = models.CharField(_("picture's trouble"), max_length=500, blank=True, editable=False)
+    embedding_row = models.PositiveBigIntegerField(
+        _("embedding row"),
+        null=True,
+        blank=True,
+        unique=True,
+        editable=False,
+        help_text=_("Names this version of the picture to every space of embeddings; never given twice."),
+    )
+
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    objects = ProductQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["id"]
+        verbose_name = _("product")
+        verbose_name_plural = _("products")
+
+    def __str__(self) -> str:
+        return f"{self.title} ({self.product_id})"
+
+    def get_absolute_url(self) -> str:
+        return reverse("catalog:product", args=[self.product_id])
+
+    @property
+    def is_visible(self) -> bool:
+        return not self.hidden and self.missing_since is None
+
+    @property
+    def thumbnail_size(self) -> tuple[int, int]:
+        """(width, height) of the thumbnail in pixels, (0, 0) without picture."""
+        longest = max(self.image_width, self.image_height)
+        if not longest:
+            return (0, 0)
+        scale = min(1.0, THUMBNAIL_SIDE_PX / longest)
+        return (max(1, round(self.image_width * scale)), max(1, round(self.image_height * scale)))
+
+
+class RowCounter(models.Model):
+    """The counter that `Product.embedding_row` is drawn from. One line, and it never goes back."""
+
+    value = models.PositiveBigIntegerField(default=0)
+
+    class Meta:
+        constraints = [models.CheckConstraint(condition=Q(id=1), name="one_row_counter")]
+
+    @classmethod
+    def draw(cls, count: int) -> range:
+        """The next `count` rows. Call it in the transaction that gives them to products.
+
+        The update takes the line's lock, so that two writers never draw the same row.
+        """
+        if not cls.objects.filter(id=1).update(value=F("value") + count):
+            cls.objects.create(id=1, value=count)
+        last = cls.objects.values_list("value", flat=True).get(id=1)
+        return range(last - count + 1, last + 1)

@@ -1,0 +1,59 @@
+"""What every test stands on: a data folder of its own, and no connection beyond this machine."""
+
+from __future__ import annotations
+
+import os
+import socket
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+# Settings are read once, when Django starts: the folder has to be named before.
+os.environ["VITRINE_DATA_DIR"] = tempfile.mkdtemp(prefix="vitrine-tests-")
+for name in ("VITRINE_MODEL", "DATABASE_URL", "DJANGO_DEBUG", "DJANGO_ALLOWED_HOSTS"):
+    os.environ.pop(name, None)
+# The browser's driver runs an event loop in the thread of the tests.
+os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
+
+import pytest
+
+REAL_CATALOGUE = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "fashion"
+DEMO_CATALOGUE = Path(__file__).resolve().parent.parent / "fixtures" / "demo"
+
+
+@pytest.fixture(autouse=True)
+def data_dir(tmp_path: Path, settings: Any) -> Path:
+    """A folder of its own for each test's pictures, spaces and builds."""
+    settings.DATA_DIR = tmp_path / "var"
+    settings.MEDIA_ROOT = tmp_path / "var" / "media"
+    settings.SIMILARITY = {
+        **settings.SIMILARITY,
+        "SPACES_DIR": tmp_path / "var" / "spaces",
+        "BUILDS_DIR": tmp_path / "var" / "builds",
+    }
+    return tmp_path / "var"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def loopback_only() -> Iterator[None]:
+    """Refuse every connection that would leave this machine."""
+    connect = socket.socket.connect
+
+    def guarded(self: socket.socket, address: Any) -> None:
+        if isinstance(address, tuple) and address[0] not in ("127.0.0.1", "::1", "localhost"):
+            raise AssertionError(f"a test tried to reach {address[0]}")
+        connect(self, address)
+
+    patch = pytest.MonkeyPatch()
+    patch.setattr(socket.socket, "connect", guarded)
+    yield
+    patch.undo()
+
+
+@pytest.fixture(scope="session")
+def real_catalogue() -> Path:
+    """The folder of the real catalogue (fashion.csv and images/)."""
+    if not (REAL_CATALOGUE / "fashion.csv").is_file():
+        pytest.skip("the real catalogue is not on this machine (shared/data/fashion beside the checkout)")
+    return REAL_CATALOGUE
