@@ -2,8 +2,21 @@
 
 from django.contrib import admin
 from django.urls import include, path
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
+
+from catalog import api_urls as catalog_api
+from similarity import api_urls as similarity_api
+
+v1 = [
+    *similarity_api.urlpatterns,
+    *catalog_api.urlpatterns,  # last: an id may contain slashes
+]
 
 urlpatterns = [
     path("admin/", admin.site.urls),
+    path("api/v1/", include((v1, "v1"))),
+    path("api/schema/", SpectacularAPIView.as_view(), name="schema"),
+    path("api/docs/", SpectacularSwaggerSplitView.as_view(url_name="schema"), name="api-docs"),
+    path("", include("similarity.urls")),
     path("", include("catalog.urls")),
 ]

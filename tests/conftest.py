@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import os
 import socket
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-# Settings are read once, when Django starts: the folder has to be named before.
-os.environ["VITRINE_DATA_DIR"] = tempfile.mkdtemp(prefix="vitrine-tests-")
-for name in ("VITRINE_MODEL", "DATABASE_URL", "DJANGO_DEBUG", "DJANGO_ALLOWED_HOSTS"):
-    os.environ.pop(name, None)
-# The browser's driver runs an event loop in the thread of the tests.
-os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
-
 import pytest
+
+# The browser's driver runs an event loop in the thread of the tests, where Django would refuse the database.
+os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
 
 REAL_CATALOGUE = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "fashion"
 DEMO_CATALOGUE = Path(__file__).resolve().parent.parent / "fixtures" / "demo"

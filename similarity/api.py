@@ -1,0 +1,198 @@
+"""Similarity over HTTP: thin views over `similarity.services`."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from django.conf import settings
+from django.http import Http404
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse, extend_schema
+from rest_framework import serializers, status
+from rest_framework.exceptions import APIException, ValidationError
+from rest_framework.parsers import JSONParser, MultiPartParser
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from catalog.images import MAX_BYTES, ImageError, verify
+from similarity import products
+from similarity.mix import MixError, parse_mix
+from similarity.services import DEFAULT_K, MAX_K, SimilarityUnavailable, index_status, similar_to, similar_to_image
+
+RECIPE_K = 3
+
+
+class ServiceUnavailable(APIException):
+    status_code = status.HTTP_503_SERVICE_UNAVAILABLE
+    default_detail = "Similarity is not available right now."
+    default_code = "unavailable"
+
+
+class MatchSerializer(serializers.Serializer[Any]):
+    product_id = serializers.CharField()
+    score = serializers.FloatField(help_text="At most 1; the sum of the parts.")
+    parts = serializers.DictField(child=serializers.FloatField(), help_text="What each part adds to the score.")
+    title = serializers.CharField()
+    url = serializers.CharField()
+    thumbnail = serializers.CharField(allow_null=True)
+
+
+class AnswerSerializer(serializers.Serializer[Any]):
+    product_id = serializers.CharField(allow_null=True)
+    mix = serializers.DictField(child=serializers.FloatField())
+    missing_parts = serializers.ListField(child=serializers.CharField())
+    matches = MatchSerializer(many=True)
+
+
+class QuestionSerializer(serializers.Serializer[Any]):
+    """How many matches, and how the parts of a look are weighed."""
+
+    k = serializers.IntegerField(min_value=1, max_value=MAX_K, default=DEFAULT_K)
+    mix = serializers.CharField(required=False, max_length=200)
+
+    def validate_mix(self, value: str) -> Any:
+        try:
+            return parse_mix(value)
+        except MixError as error:
+            raise serializers.ValidationError(str(error)) from error
+
+
+class ImageQuestionSerializer(QuestionSerializer):
+    image = serializers.FileField(help_text="JPEG, PNG, WebP or GIF, at most 10 MiB and 25 megapixels.")
+
+
+class IndexStatusSerializer(serializers.Serializer[Any]):
+    state = serializers.ChoiceField(["ok", "missing", "broken"])
+    products = serializers.IntegerField()
+    with_picture = serializers.IntegerField()
+    waiting = serializers.IntegerField(help_text="Pictures that wait for build_index.")
+    build = serializers.CharField(allow_null=True)
+    model = serializers.CharField(allow_null=True)
+    looks = serializers.IntegerField()
+    dimension = serializers.IntegerField(allow_null=True)
+    parts = serializers.DictField(child=serializers.FloatField())
+    built_at = serializers.DateTimeField(allow_null=True)
+    age_s = serializers.IntegerField(allow_null=True)
+
+
+class RecipeQuestionSerializer(serializers.Serializer[Any]):
+    image_path = serializers.CharField(max_length=2000)
+
+
+class RecipeAnswerSerializer(serializers.Serializer[Any]):
+    similar_images = serializers.ListField(child=serializers.CharField())
+
+
+MIX_PARAMETER = OpenApiParameter(
+    "mix", OpenApiTypes.STR, description="Weights of the parts, as `style:1,colour:0.5`; default: the index's own."
+)
+K_PARAMETER = OpenApiParameter("k", OpenApiTypes.INT, description=f"How many, from 1 to {MAX_K}; default {DEFAULT_K}.")
+
+
+class SimilarView(APIView):
+    """The products that look like a product."""
+
+    @extend_schema(
+        operation_id="products_similar",
+        parameters=[K_PARAMETER, MIX_PARAMETER],
+        responses={200: AnswerSerializer, 400: OpenApiResponse(description="k or mix make no sense."), 404: None},
+    )
+    def get(self, request: Request, product_id: str) -> Response:
+        question = QuestionSerializer(data=request.query_params)
+        question.is_valid(raise_exception=True)
+        product = products.get_product(product_id)
+        if product is None or not product.is_visible:
+            raise Http404
+        return _answer(lambda: similar_to(product, **question.validated_data).to_json())
+
+
+class ImageSearchView(APIView):
+    """The products that look like an uploaded picture."""
+
+    parser_classes = [MultiPartParser]
+    # No session is read, so that other sites' front ends may post without a CSRF token.
+    authentication_classes: list[Any] = []
+
+    @extend_schema(
+        operation_id="search_image",
+        request={"multipart/form-data": ImageQuestionSerializer},
+        responses={200: AnswerSerializer, 400: OpenApiResponse(description="The picture, k or mix make no sense.")},
+    )
+    def post(self, request: Request) -> Response:
+        question = ImageQuestionSerializer(data=request.data)
+        question.is_valid(raise_exception=True)
+        asked = dict(question.validated_data)
+        upload = asked.pop("image")
+        if upload.size > MAX_BYTES:
+            raise ValidationError({"image": [f"The picture is larger than {MAX_BYTES // 2**20} MiB."]})
+        try:
+            image = verify(upload.read()).image
+        except ImageError as error:
+            raise ValidationError({"image": [str(error)]}) from error
+        return _answer(lambda: similar_to_image(image, **asked).to_json())
+
+
+class IndexView(APIView):
+    """What the index holds, and what waits for it."""
+
+    @extend_schema(operation_id="index", responses=IndexStatusSerializer)
+    def get(self, request: Request) -> Response:
+        return Response(index_status().to_json())
+
+
+class RecipeView(APIView):
+    """`POST /get_similar`, as the front end of the plain recipe asks: a picture's address → three addresses.
+
+    The product is looked up, so no picture is fetched or embedded.
+    """
+
+    parser_classes = [JSONParser]
+    authentication_classes: list[Any] = []
+    versioning_class = None
+
+    @extend_schema(
+        operation_id="get_similar",
+        request=RecipeQuestionSerializer,
+        responses={200: RecipeAnswerSerializer, 400: OpenApiResponse(description="No image_path."), 404: None},
+        examples=[OpenApiExample("A product's ImageURL", value={"image_path": "https://shop.example/42419.jpg"})],
+    )
+    def post(self, request: Request) -> Response:
+        question = RecipeQuestionSerializer(data=request.data)
+        question.is_valid(raise_exception=True)
+        address = question.validated_data["image_path"]
+        product = products.find_by_picture_address(address, _media_name(request, address))
+        if product is None:
+            raise Http404
+        return _answer(
+            lambda: {
+                "similar_images": [
+                    match.product.image_url or request.build_absolute_uri(match.product.image.url)
+                    for match in similar_to(product, RECIPE_K).matches
+                ]
+            }
+        )
+
+
+def _answer(ask: Any) -> Response:
+    """The answer, with our errors as HTTP's."""
+    try:
+        return Response(ask())
+    except MixError as error:
+        raise ValidationError({"mix": [str(error)]}) from error
+    except SimilarityUnavailable as error:
+        raise ServiceUnavailable(str(error)) from error
+
+
+def _media_name(request: Request, address: str) -> str | None:
+    """`http://this-site/media/images/ab/….jpg`, with or without the host → `images/ab/….jpg`."""
+    try:
+        parts = urlsplit(address)
+    except ValueError:
+        return None
+    if parts.netloc and parts.netloc != request.get_host():
+        return None
+    prefix = "/" + settings.MEDIA_URL.lstrip("/")
+    path = "/" + unquote(parts.path).lstrip("/")
+    return path.removeprefix(prefix) if path.startswith(prefix) else None

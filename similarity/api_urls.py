@@ -1,0 +1,12 @@
+"""Addresses below /api/v1/."""
+
+from django.urls import path
+
+from catalog import converters  # noqa: F401  (registers <product_id:…>)
+from similarity import api
+
+urlpatterns = [
+    path("products/<product_id:product_id>/similar/", api.SimilarView.as_view(), name="similar"),
+    path("search/image/", api.ImageSearchView.as_view(), name="search-image"),
+    path("index/", api.IndexView.as_view(), name="index"),
+]

@@ -1,0 +1,201 @@
+"""Building the index: embed what is missing, fit the transforms, write looks, publish."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+
+from similarity import pipeline, products
+from similarity.builds import (
+    Build,
+    BuildError,
+    build_lock,
+    current_id,
+    current_manifest,
+    open_build,
+    publish_build,
+)
+from similarity.embedders import Embedder, get_embedder
+from similarity.indexes import get_engine
+from similarity.looks import MAX_LOOK_DIMENSION, Layout, Part, fit_basis
+from similarity.products import Pictures
+from similarity.spaces import Entries, Space
+
+Progress = Callable[[Iterator[pipeline.Batch], int], Iterator[pipeline.Batch]]
+"""Wraps the batches of an embedding of so many pictures, to show how far it is."""
+
+SAMPLE = 50_000
+"""Vectors that the transforms are fitted on, at most."""
+
+
+@dataclass(frozen=True)
+class BuildReport:
+    """What `build_index` did. `index` is the id of the published build, the former one when nothing had changed."""
+
+    model: str
+    products: int
+    embedded: int
+    reused: int
+    failed: int
+    index: str
+    changed: bool
+    looks: int
+    dimension: int
+    seconds: float
+    images_per_s: float | None
+
+    def to_json(self) -> dict[str, Any]:
+        return {**vars(self)}
+
+
+def chosen_model() -> str:
+    """The model to build with when none is named: the settings', else the published build's, else the default."""
+    configured: str = settings.SIMILARITY["MODEL"]
+    if configured:
+        return configured
+    try:
+        return current_manifest().model
+    except BuildError:
+        default: str = settings.SIMILARITY["DEFAULT_MODEL"]
+        return default
+
+
+def build_index(
+    model: str | None = None,
+    *,
+    full: bool = False,
+    progress: Progress = lambda batches, total: batches,
+) -> BuildReport:
+    """Embed what has no embedding yet, then publish a build over all pictures; a no-op when nothing has changed.
+
+    `full` embeds every picture anew. Raises EmbedderError where the model cannot be had, SpaceError or
+    BuilderBusy where another process is at it; what was embedded until then is kept.
+    """
+    started = time.monotonic()
+    model = model or chosen_model()
+    embedders = {"style": get_embedder(model), "colour": get_embedder("colour")}
+    root = Path(settings.SIMILARITY["SPACES_DIR"])
+    spaces = {part: Space(root, embedder.identity()) for part, embedder in embedders.items()}
+    with build_lock():
+        pictures = products.current_pictures()
+        work = pipeline.plan_work(pictures, spaces, full=full)
+        embedded, failed, embedding_s = _embed(work, embedders, spaces, progress, full=full)
+        entries = {part: space.read() for part, space in spaces.items()}
+        build = None if full else _published_if_same(model, spaces, entries, pictures)
+        changed = build is None
+        manifest = _publish(model, spaces, entries, pictures) if build is None else build.manifest
+    return BuildReport(
+        model=model,
+        products=products.count_products(),
+        embedded=embedded,
+        reused=len(pictures) - len(work),
+        failed=failed,
+        index=manifest.id,
+        changed=changed,
+        looks=manifest.count,
+        dimension=manifest.dimension,
+        seconds=round(time.monotonic() - started, 3),
+        images_per_s=round(embedded / embedding_s, 2) if embedded else None,
+    )
+
+
+def _embed(
+    work: pipeline.Work,
+    embedders: dict[str, Embedder],
+    spaces: dict[str, Space],
+    progress: Progress,
+    *,
+    full: bool,
+) -> tuple[int, int, float]:
+    """(embedded, failed, seconds). Opens the spaces for writing only when there is something to write."""
+    embedded = failed = 0
+    started = time.monotonic()
+    if len(work):
+        with ExitStack() as stack:
+            writers = {part: stack.enter_context(space.writing()) for part, space in spaces.items()}
+            for batch in progress(pipeline.embed(work, embedders, writers), len(work)):
+                embedded += batch.embedded
+                failed += batch.failed
+            if full:
+                for writer in writers.values():
+                    writer.compact()
+    return embedded, failed, time.monotonic() - started
+
+
+def _default_weights() -> dict[str, float]:
+    weights: dict[str, float] = settings.SIMILARITY["MIX"]
+    if set(weights) != {"style", "colour"} or not all(0 < weight < float("inf") for weight in weights.values()):
+        raise ImproperlyConfigured("SIMILARITY['MIX'] must give 'style' and 'colour' a weight above 0 each.")
+    return {"style": float(weights["style"]), "colour": float(weights["colour"])}
+
+
+def _indexed(entries: dict[str, Entries], pictures: Pictures) -> Pictures:
+    """The pictures that have a vector of the network; a missing colour alone is no reason to stay out."""
+    present = entries["style"].find(pictures.rows, pictures.digests) >= 0
+    return Pictures(pictures.rows[present], pictures.digests[present])
+
+
+def _published_if_same(
+    model: str, spaces: dict[str, Space], entries: dict[str, Entries], pictures: Pictures
+) -> Build | None:
+    """The published build, if a new one would hold the same."""
+    try:
+        build = open_build(current_id())
+    except BuildError:
+        return None
+    made, wanted = build.manifest, _indexed(entries, pictures)
+    engine = get_engine()
+    same = (
+        made.model == model
+        and made.spaces == {part: space.name for part, space in spaces.items()}
+        and build.layout.default_mix == _default_weights()
+        and made.engine == f"{engine.__module__}.{engine.__qualname__}"
+        and np.array_equal(build.rows, wanted.rows)
+        and np.array_equal(build.digests, wanted.digests)
+    )
+    return build if same else None
+
+
+def _publish(model: str, spaces: dict[str, Space], entries: dict[str, Entries], pictures: Pictures) -> Any:
+    indexed = _indexed(entries, pictures)
+    positions = {part: held.find(indexed.rows, indexed.digests) for part, held in entries.items()}
+    layout = _fit_layout(entries, positions)
+    looks = np.empty((len(indexed), layout.dimension), dtype=np.float32)
+    for start in range(0, len(indexed), 8192):
+        chunk = slice(start, start + 8192)
+        looks[chunk] = layout.compose({part: held.take(positions[part][chunk]) for part, held in entries.items()})
+    return publish_build(
+        model=model,
+        identities={part: space.identity for part, space in spaces.items()},
+        spaces={part: space.name for part, space in spaces.items()},
+        layout=layout,
+        index=get_engine().build(looks),
+        rows=indexed.rows,
+        digests=indexed.digests,
+    )
+
+
+def _fit_layout(entries: dict[str, Entries], positions: dict[str, Any]) -> Layout:
+    """Colour as it is, and the network in what the look's 384 dimensions leave."""
+    weights = _default_weights()
+    colour_dimension = entries["colour"].vectors.shape[1] or 1
+    style = entries["style"]
+    present = positions["style"]
+    if len(present) > SAMPLE:
+        present = np.sort(np.random.default_rng(0).choice(present, SAMPLE, replace=False))
+    basis = fit_basis(style.take(present), MAX_LOOK_DIMENSION - colour_dimension) if len(present) else None
+    style_dimension = basis.shape[1] if basis is not None else (style.vectors.shape[1] or 1)
+    return Layout(
+        (
+            Part("style", weights["style"], style_dimension, basis),
+            Part("colour", weights["colour"], colour_dimension),
+        )
+    )

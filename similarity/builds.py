@@ -1,0 +1,253 @@
+"""Builds: immutable folders with an index over looks and all that answering needs.
+
+    builds/
+      CURRENT                      the id of the published build; renamed into place, never edited
+      20261122T101500-174305/
+        manifest.json              what it is made of, and size and SHA-256 of every file
+        faiss.index                the engine's file
+        rows.npy, digests.npy      (n,) int64 and (n, 32) uint8: whose look stands at each position
+        basis-style.npy            the transform of a part that has one
+
+A build is written under a name that nobody reads, flushed, renamed, and only then named by CURRENT.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import platform
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from django.conf import settings
+from filelock import FileLock, Timeout
+
+from similarity.embedders import Identity
+from similarity.embedders.base import file_sha256
+from similarity.files import fsync_file, fsync_folder, replace_file
+from similarity.indexes import VectorIndex, VectorIndexError, get_engine
+from similarity.looks import Layout, Part
+from similarity.vectors import Digests, Rows
+
+logger = logging.getLogger(__name__)
+
+FORMAT = 1
+KEPT_BUILDS = 3
+"""The published one and two before it: a reader that is just opening one never loses it."""
+REPAIR = "Run: python manage.py build_index"
+
+
+class BuildError(Exception):
+    """There is no build to answer from, or it cannot be trusted. The message names the repair."""
+
+
+class NoBuild(BuildError):
+    """None has been published yet."""
+
+
+class BuilderBusy(BuildError):
+    """Another process is building."""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a build is made of. `identities` and `spaces` (names of folders) are by part."""
+
+    id: str
+    created_at: datetime
+    model: str
+    identities: dict[str, Identity]
+    spaces: dict[str, str]
+    engine: str
+    count: int
+    dimension: int
+    parts: list[dict[str, Any]]
+    files: dict[str, dict[str, Any]]
+    versions: dict[str, str]
+    format: int = FORMAT
+
+    def to_json(self) -> str:
+        content = asdict(self)
+        content["created_at"] = self.created_at.isoformat()
+        content["metric"] = "inner product"
+        content["dtype"] = "float32"
+        return json.dumps(content, indent=2)
+
+    @classmethod
+    def from_json(cls, text: str) -> Manifest:
+        content = json.loads(text)
+        if content.pop("format") != FORMAT:
+            raise ValueError("it was written by another version of Vitrine")
+        del content["metric"], content["dtype"]
+        content["created_at"] = datetime.fromisoformat(content["created_at"])
+        content["identities"] = {part: Identity(**values) for part, values in content["identities"].items()}
+        return cls(**content)
+
+
+@dataclass(frozen=True)
+class Build:
+    """An opened build. Line i of `rows` (n,) and `digests` (n, 32) belongs to position i of the index."""
+
+    manifest: Manifest
+    layout: Layout
+    index: VectorIndex
+    rows: Rows
+    digests: Digests
+
+
+def builds_dir() -> Path:
+    return Path(settings.SIMILARITY["BUILDS_DIR"])
+
+
+def current_path() -> Path:
+    return builds_dir() / "CURRENT"
+
+
+def current_id() -> str:
+    """The id of the published build. Raises NoBuild before the first."""
+    try:
+        return current_path().read_text().strip()
+    except FileNotFoundError:
+        raise NoBuild(f"No index has been built yet. {REPAIR}") from None
+
+
+def read_manifest(build_id: str) -> Manifest:
+    """Raises BuildError where it is missing or makes no sense."""
+    path = builds_dir() / build_id / "manifest.json"
+    try:
+        return Manifest.from_json(path.read_text())
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BuildError(f"{path} cannot be used ({error}). {REPAIR}") from error
+
+
+def current_manifest() -> Manifest:
+    return read_manifest(current_id())
+
+
+@contextmanager
+def build_lock() -> Iterator[None]:
+    """Held by the one process that embeds and builds; raises BuilderBusy, naming it, in a second one."""
+    builds_dir().mkdir(parents=True, exist_ok=True)
+    holder = builds_dir() / "lock.holder"
+    try:
+        with FileLock(builds_dir() / "lock", timeout=0):
+            replace_file(holder, f"process {os.getpid()} on {platform.node()}".encode())
+            yield
+    except Timeout:
+        who = holder.read_text() if holder.is_file() else "another process"
+        raise BuilderBusy(f"An index is being built already, by {who}; wait until it has ended.") from None
+
+
+def publish_build(
+    *,
+    model: str,
+    identities: dict[str, Identity],
+    spaces: dict[str, str],
+    layout: Layout,
+    index: VectorIndex,
+    rows: Rows,
+    digests: Digests,
+) -> Manifest:
+    """Write a build and make it the current one, all of it or nothing. Returns its manifest."""
+    now = datetime.now(UTC)
+    build_id = f"{now:%Y%m%dT%H%M%S}-{now.microsecond:06d}"  # sorts by age
+    root = builds_dir()
+    _remove_unfinished(root)
+    aside = root / f".unfinished-{build_id}"
+    aside.mkdir(parents=True)
+    index.save(aside)
+    np.save(aside / "rows.npy", rows, allow_pickle=False)
+    np.save(aside / "digests.npy", digests, allow_pickle=False)
+    for part in layout.parts:
+        if part.basis is not None:
+            np.save(aside / _basis_name(part.name), part.basis, allow_pickle=False)
+    manifest = Manifest(
+        id=build_id,
+        created_at=now,
+        model=model,
+        identities=identities,
+        spaces=spaces,
+        engine=f"{type(index).__module__}.{type(index).__qualname__}",
+        count=len(rows),
+        dimension=layout.dimension,
+        parts=[
+            {"name": part.name, "weight": part.weight, "dimension": part.dimension, "basis": part.basis is not None}
+            for part in layout.parts
+        ],
+        files={
+            path.name: {"size": path.stat().st_size, "sha256": file_sha256(path)} for path in sorted(aside.iterdir())
+        },
+        versions={name: version(name) for name in ("faiss-cpu", "numpy")} | {"python": platform.python_version()},
+    )
+    (aside / "manifest.json").write_text(manifest.to_json())
+    for path in aside.iterdir():
+        fsync_file(path)
+    fsync_folder(aside)
+    aside.rename(root / build_id)
+    fsync_folder(root)
+    replace_file(current_path(), build_id.encode())
+    _remove_old_builds(root, build_id)
+    return manifest
+
+
+def open_build(build_id: str) -> Build:
+    """The build, once every file of it is what its manifest says. Raises BuildError otherwise."""
+    manifest = read_manifest(build_id)
+    folder = builds_dir() / build_id
+    for name, expected in manifest.files.items():
+        _verify_file(folder / name, expected["size"], expected["sha256"])
+    try:
+        rows = np.load(folder / "rows.npy", allow_pickle=False)
+        digests = np.load(folder / "digests.npy", allow_pickle=False)
+        layout = Layout(
+            tuple(
+                Part(
+                    name=part["name"],
+                    weight=part["weight"],
+                    dimension=part["dimension"],
+                    basis=np.load(folder / _basis_name(part["name"])) if part["basis"] else None,
+                )
+                for part in manifest.parts
+            )
+        )
+        index = get_engine(manifest.engine).load(folder)
+    except (OSError, ValueError, KeyError, VectorIndexError) as error:
+        raise BuildError(f"The build in {folder} cannot be opened ({error}). {REPAIR}") from error
+    shapes = (len(rows), len(digests), index.count, index.dimension, layout.dimension)
+    if shapes != (manifest.count,) * 3 + (manifest.dimension,) * 2:
+        raise BuildError(f"The files of the build in {folder} do not belong together. {REPAIR}")
+    return Build(manifest, layout, index, rows, digests)
+
+
+def _verify_file(path: Path, size: int, sha256: str) -> None:
+    try:
+        found = path.stat().st_size
+    except OSError as error:
+        raise BuildError(f"{path} is missing from the build. {REPAIR}") from error
+    if found != size or file_sha256(path) != sha256:
+        raise BuildError(f"{path} is not the file that its manifest describes. {REPAIR}")
+
+
+def _basis_name(part: str) -> str:
+    return f"basis-{part}.npy"
+
+
+def _remove_unfinished(root: Path) -> None:
+    """What a killed builder left. Only the holder of the build lock comes here."""
+    for path in root.glob(".unfinished-*"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _remove_old_builds(root: Path, current: str) -> None:
+    """All but the current build and the youngest before it."""
+    others = sorted(path for path in root.iterdir() if path.is_dir() and path.name != current)
+    for path in others[: -(KEPT_BUILDS - 1)]:
+        shutil.rmtree(path, ignore_errors=True)

@@ -1,0 +1,63 @@
+"""`export_index`: the index for people who come from the plain recipe, or go on in a notebook."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from similarity import products
+from similarity.builds import BuildError
+from similarity.files import fsync_file, replace_file
+from similarity.indexes import VectorIndexError, get_engine
+from similarity.services import SimilarityUnavailable
+from similarity.serving import get_index
+from similarity.vectors import digest_matrix
+
+PLAIN_ENGINE = "similarity.indexes.faiss.FaissIndex"
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    folder: Path
+    products: int
+    dimension: int
+
+
+def export_index(folder: Path) -> ExportReport:
+    """Write `vector.index`, `image_ids.json` and `product_ids.json`, in one order, into the folder.
+
+    `vector.index` is a FAISS IndexFlatIP over the looks of the visible products under the default mix, scaled to
+    unit length, so that the inner product of two of them is the score that Vitrine shows. `image_ids.json` has
+    each product's ImageURL, or where its picture lies on the site, as `/get_similar` takes it.
+    """
+    try:
+        live = get_index()
+    except BuildError as error:
+        raise SimilarityUnavailable(str(error)) from error
+    looks, images, ids = [], [], []
+    for product in products.visible_products().iterator(chunk_size=2000):
+        if product.embedding_row is None:
+            continue
+        look = live.look_of(product.embedding_row, digest_matrix([product.image_sha256])[0])
+        if look is not None:
+            looks.append(look)
+            images.append(product.image_url or product.image.url)
+            ids.append(product.product_id)
+    dimension = live.build.layout.dimension
+    scale = np.sqrt(np.float32(sum(live.build.layout.default_mix.values())))
+    matrix = np.array(looks, dtype=np.float32).reshape(len(looks), dimension) / scale
+    engine = get_engine(PLAIN_ENGINE)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        engine.build(matrix).save(folder)
+        written = folder / engine.file_name
+        fsync_file(written)
+        written.replace(folder / "vector.index")
+        replace_file(folder / "image_ids.json", json.dumps(images, indent=0).encode())
+        replace_file(folder / "product_ids.json", json.dumps(ids, indent=0).encode())
+    except (OSError, RuntimeError) as error:
+        raise VectorIndexError(f"The index cannot be written to {folder}: {error}") from error
+    return ExportReport(folder, len(ids), dimension)

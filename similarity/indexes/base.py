@@ -1,0 +1,84 @@
+"""The contract every index engine keeps; `tests/similarity/test_indexes.py` is its proof."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from similarity.vectors import Matrix
+
+
+class VectorIndexError(Exception):
+    """An engine refuses what it was asked or given; the message says why."""
+
+
+class VectorIndex(ABC):
+    """An immutable set of vectors, known by their positions 0 … count-1, searched by inner product."""
+
+    file_name: ClassVar[str]
+    """What `save` writes into a build's folder."""
+
+    @classmethod
+    @abstractmethod
+    def build(cls, vectors: Matrix) -> Self:
+        """Over (n, dimension) float32, n of 0 allowed; the matrix is not changed."""
+
+    @classmethod
+    @abstractmethod
+    def load(cls, folder: Path) -> Self:
+        """What `save` wrote there. Raises VectorIndexError where that cannot be read."""
+
+    @abstractmethod
+    def save(self, folder: Path) -> None: ...
+
+    @property
+    @abstractmethod
+    def count(self) -> int: ...
+
+    @property
+    @abstractmethod
+    def dimension(self) -> int: ...
+
+    @abstractmethod
+    def reconstruct(self, positions: NDArray[np.int64]) -> Matrix:
+        """The vectors (n, dimension) at the positions (n,), as a new matrix."""
+
+    def search(self, queries: Matrix, k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """The k nearest of each query: positions (q, m) and inner products (q, m), best first, m = min(k, count).
+
+        Raises VectorIndexError on a wrong dimension, on values that are no numbers, and on a query of zeros,
+        which is equally near to everything. Positions are always those of vectors that exist.
+        """
+        if queries.ndim != 2 or queries.shape[1] != self.dimension:
+            raise VectorIndexError(
+                f"The index holds {self.dimension}-dimensional looks, the query has the shape {queries.shape}; "
+                "run build_index if the model was changed."
+            )
+        if k < 1:
+            raise VectorIndexError(f"k must be at least 1, not {k}.")
+        if not np.isfinite(queries).all():
+            raise VectorIndexError("The query has values that are no numbers.")
+        if len(queries) and not queries.any(axis=1).all():
+            raise VectorIndexError("The query is all zeros: nothing is nearer to it than anything else.")
+        k = min(k, self.count)
+        if not k or not len(queries):
+            return np.empty((len(queries), k), np.int64), np.empty((len(queries), k), np.float32)
+        return self._search(np.ascontiguousarray(queries, dtype=np.float32), k)
+
+    @abstractmethod
+    def _search(self, queries: Matrix, k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """As `search`, with 1 ≤ k ≤ count and sound queries."""
+
+
+def exact_search(queries: Matrix, vectors: Matrix, k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """The k ≤ n largest inner products of each query (q, dim) with the vectors (n, dim), best first.
+
+    Ties go to the smaller position.
+    """
+    scores = queries @ vectors.T
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    return order.astype(np.int64), np.take_along_axis(scores, order, axis=1)

@@ -1,0 +1,50 @@
+"""The exact NumPy engine: the oracle that other engines are held against, and a choice where FAISS cannot be had."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from similarity.indexes.base import VectorIndex, VectorIndexError, exact_search
+from similarity.vectors import Matrix
+
+
+class ExactIndex(VectorIndex):
+    file_name = "vectors.npy"
+
+    def __init__(self, vectors: Matrix) -> None:
+        self._vectors = vectors
+
+    @classmethod
+    def build(cls, vectors: Matrix) -> Self:
+        return cls(np.array(vectors, dtype=np.float32, order="C"))
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        try:
+            vectors = np.load(folder / cls.file_name, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise VectorIndexError(f"{folder / cls.file_name} cannot be read: {error}") from error
+        if vectors.ndim != 2 or vectors.dtype != np.float32:
+            raise VectorIndexError(f"{folder / cls.file_name} is no matrix of float32.")
+        return cls(vectors)
+
+    def save(self, folder: Path) -> None:
+        np.save(folder / self.file_name, self._vectors, allow_pickle=False)
+
+    @property
+    def count(self) -> int:
+        return len(self._vectors)
+
+    @property
+    def dimension(self) -> int:
+        return int(self._vectors.shape[1])
+
+    def reconstruct(self, positions: NDArray[np.int64]) -> Matrix:
+        return np.array(self._vectors[positions], dtype=np.float32)
+
+    def _search(self, queries: Matrix, k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        return exact_search(queries, self._vectors, k)

@@ -1,0 +1,115 @@
+"""Looks: what is compared. Pure NumPy.
+
+A look is the concatenation of one unit vector `u_i` a part, stored as `sqrt(w_i)·u_i`, where `w` is the
+default mix of the build. A query under mix `m` is `m_i/sqrt(w_i)·u_i`, so that the one inner product of a
+query with a stored look is `Σ m_i·cos_i`, over one index, for every mix. A part that is missing (an
+all-white picture has no colour) is zeros.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from similarity.mix import Mix, MixError, check_mix
+from similarity.vectors import Matrix, unit
+
+MAX_LOOK_DIMENSION = 384
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of a look: where its columns lie, and how a space's vector becomes it.
+
+    `basis`, (space's dimension, part's dimension) with orthonormal columns, is None where the vectors of the
+    space are taken as they are.
+    """
+
+    name: str
+    weight: float
+    dimension: int
+    basis: Matrix | None = None
+
+    def project(self, vectors: Matrix) -> Matrix:
+        """(n, space's dimension) of the space → (n, dimension), lines of length 1, or of zeros where missing."""
+        return unit(vectors if self.basis is None else vectors @ self.basis)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The parts of a build's looks, in order."""
+
+    parts: tuple[Part, ...]
+
+    @property
+    def dimension(self) -> int:
+        return sum(part.dimension for part in self.parts)
+
+    @property
+    def default_mix(self) -> Mix:
+        return {part.name: part.weight for part in self.parts}
+
+    @property
+    def slices(self) -> dict[str, slice]:
+        """Each part's columns within a look."""
+        ends = np.cumsum([part.dimension for part in self.parts])
+        return {
+            part.name: slice(int(end) - part.dimension, int(end)) for part, end in zip(self.parts, ends, strict=True)
+        }
+
+    def compose(self, vectors: dict[str, Matrix]) -> Matrix:
+        """Looks (n, dimension) from each space's vectors (n, space's dimension), zeros where one is missing."""
+        pieces = [np.sqrt(np.float32(part.weight)) * part.project(vectors[part.name]) for part in self.parts]
+        return np.ascontiguousarray(np.concatenate(pieces, axis=1), dtype=np.float32)
+
+    def missing_parts(self, look: NDArray[np.float32]) -> tuple[str, ...]:
+        """Which parts the look (dimension,) lacks."""
+        return tuple(name for name, columns in self.slices.items() if not look[columns].any())
+
+    def usable_mix(self, mix: Mix | None) -> tuple[Mix, tuple[str, ...]]:
+        """The part of the mix that this build can answer, and the names that it does not know.
+
+        None is the default mix. Raises MixError where nothing is left.
+        """
+        if mix is None:
+            return self.default_mix, ()
+        check_mix(mix)
+        known = {part.name: float(mix.get(part.name, 0.0)) for part in self.parts}
+        unknown = tuple(name for name in mix if name not in known)
+        if not any(known.values()):
+            raise MixError(f"The index has the parts {', '.join(known)}; the mix weighs none of them.")
+        return known, unknown
+
+    def query_weights(self, mix: Mix) -> NDArray[np.float32]:
+        """What to multiply a stored look with to make it a query: (dimension,), `m_i/w_i` in part i's columns.
+
+        The inner product of that query with a stored look is the score, `Σ m_i·cos_i / Σ |m_i|`.
+        """
+        total = sum(abs(weight) for weight in mix.values())
+        return np.concatenate(
+            [np.full(part.dimension, mix[part.name] / part.weight / total, np.float32) for part in self.parts]
+        )
+
+    def contributions(self, query: NDArray[np.float32], looks: Matrix) -> dict[str, NDArray[np.float32]]:
+        """What each part adds to the score of each of the looks (n, dimension): (n,) a part."""
+        return {name: looks[:, columns] @ query[columns] for name, columns in self.slices.items()}
+
+
+def fit_basis(vectors: Matrix, dimension: int) -> Matrix | None:
+    """The `dimension` orthonormal directions that keep most of the vectors' inner products, or None if all fit.
+
+    These are the first right singular vectors of the (n, input dimension) matrix, uncentred, so that inner
+    products in the projection approximate those of the network itself (Eckart and Young, 1936). They come
+    from the eigenvectors of `VᵀV`, which are a whole basis even when there are fewer vectors than
+    directions: a picture that comes later still has somewhere to go.
+    """
+    if vectors.shape[1] <= dimension:
+        return None
+    gram = np.zeros((vectors.shape[1], vectors.shape[1]), dtype=np.float64)
+    for start in range(0, len(vectors), 8192):  # bounded memory, whatever the catalogue's size
+        chunk = np.asarray(vectors[start : start + 8192], dtype=np.float32)
+        gram += chunk.T @ chunk
+    _, directions = np.linalg.eigh(gram)
+    return np.ascontiguousarray(directions[:, : -dimension - 1 : -1], dtype=np.float32)

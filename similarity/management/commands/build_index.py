@@ -1,0 +1,68 @@
+"""`manage.py build_index`: embed what is missing, build the index, publish it."""
+
+from __future__ import annotations
+
+import json
+from argparse import ArgumentParser
+from collections.abc import Iterator
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+from tqdm import tqdm
+
+from similarity.building import BuildReport, build_index
+from similarity.builds import BuildError
+from similarity.embedders import EmbedderError
+from similarity.indexes import VectorIndexError
+from similarity.pipeline import Batch
+from similarity.spaces import SpaceError
+
+
+class Command(BaseCommand):
+    help = (
+        "Embeds the pictures that have no embedding yet, builds the index and publishes it in one step. "
+        "Stopped anywhere, it goes on from there the next time."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument(
+            "--model",
+            help="efficientnet-lite0 (comes with Vitrine), a Hub id as facebook/dinov2-small, or a folder. "
+            "Default: VITRINE_MODEL, else the model of the published index, else facebook/dinov2-small.",
+        )
+        parser.add_argument("--full", action="store_true", help="Embed every picture anew.")
+        parser.add_argument("--json", action="store_true", help="Print one JSON object at the end.")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            report = build_index(options["model"], full=options["full"], progress=_progress_bar)
+        except (EmbedderError, SpaceError, BuildError, VectorIndexError) as error:
+            raise CommandError(str(error)) from error
+        self.stdout.write(json.dumps(report.to_json()) if options["json"] else _summary(report))
+
+
+def _progress_bar(batches: Iterator[Batch], total: int) -> Iterator[Batch]:
+    """On a terminal: rate, time left and failures so far. Elsewhere: nothing."""
+    failed = 0
+    with tqdm(total=total, unit=" pictures", desc="Embedding", disable=None, smoothing=0.1) as bar:
+        for batch in batches:
+            failed += batch.failed
+            if failed:
+                bar.set_postfix(failed=failed)
+            bar.update(batch.embedded + batch.failed)
+            yield batch
+
+
+def _summary(report: BuildReport) -> str:
+    lines = []
+    if report.embedded:
+        lines.append(f"Embedded {report.embedded} pictures with {report.model} ({report.images_per_s} a second).")
+    if report.reused:
+        lines.append(f"{report.reused} pictures had their embeddings already.")
+    if report.failed:
+        lines.append(f"{report.failed} pictures could not be read; they stay out of the index.")
+    if report.changed:
+        lines.append(f"Published index {report.index}: {report.looks} looks of {report.dimension} dimensions.")
+    else:
+        lines.append(f"Nothing has changed since index {report.index} ({report.looks} looks); it stays published.")
+    return "\n".join(lines)

@@ -1,0 +1,74 @@
+"""The one module that knows the product model: what similarity needs to know of products, and no more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from django.conf import settings
+from django.db.models import QuerySet
+
+from catalog.models import Product
+from similarity.vectors import Digests, Rows, digest_matrix
+
+__all__ = ["Product"]
+
+LABELS = ("gender", "category", "sub_category", "product_type", "colour", "usage")
+_SQL_BATCH = 500
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """The pictures that should be embedded: `rows` (n,) int64 ascending, `digests` (n, 32) uint8."""
+
+    rows: Rows
+    digests: Digests
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+def current_pictures() -> Pictures:
+    """Those of all products that have one, hidden products included: showing them again needs no new build."""
+    keys = list(Product.objects.with_image().order_by("embedding_row").values_list("embedding_row", "image_sha256"))
+    rows = np.array([row for row, _ in keys], dtype=np.int64)
+    return Pictures(rows, digest_matrix([digest for _, digest in keys]))
+
+
+def picture_paths(rows: Rows) -> Iterator[tuple[int, Path]]:
+    """(position in `rows`, file) of each of the rows (n,) whose product still has it, in their order."""
+    root = Path(settings.MEDIA_ROOT)
+    for start in range(0, len(rows), _SQL_BATCH):
+        wanted = rows[start : start + _SQL_BATCH].tolist()
+        names = dict(Product.objects.filter(embedding_row__in=wanted).values_list("embedding_row", "image"))
+        yield from ((start + at, root / names[row]) for at, row in enumerate(wanted) if row in names)
+
+
+def count_products() -> int:
+    return Product.objects.count()
+
+
+def visible_by_row(rows: Sequence[int]) -> dict[int, Product]:
+    """The visible products whose picture has one of the rows, by row. One query."""
+    found = Product.objects.visible().filter(embedding_row__in=rows)
+    return {product.embedding_row: product for product in found if product.embedding_row is not None}
+
+
+def visible_products() -> QuerySet[Product]:
+    """Visible products that have a picture, by row."""
+    return Product.objects.visible().with_image().order_by("embedding_row")
+
+
+def get_product(product_id: str) -> Product | None:
+    return Product.objects.filter(product_id=product_id).first()
+
+
+def find_by_picture_address(address: str, media_name: str | None) -> Product | None:
+    """The visible product that the CSV gave this address, or that has the picture stored under this name."""
+    visible = Product.objects.visible().with_image()
+    found = visible.filter(image_url=address).first()
+    if found is None and media_name:
+        found = visible.filter(image=media_name).first()
+    return found

@@ -1,0 +1,222 @@
+"""Asking: which products look like this one? Pages, API and command line all answer from here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from similarity import products
+from similarity.builds import REPAIR, BuildError, Manifest
+from similarity.embedders import EmbedderError, get_embedder
+from similarity.mix import Mix
+from similarity.products import Product
+from similarity.serving import LiveIndex, get_index, serving_error
+from similarity.vectors import digest_matrix
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+DEFAULT_K = 12
+MAX_K = 100
+
+
+class SimilarityUnavailable(Exception):
+    """There is nothing to answer from; the message names the command that mends it."""
+
+
+@dataclass(frozen=True)
+class Match:
+    """A product and its score (at most 1), and what each part of the look added to it."""
+
+    product: Product
+    score: float
+    parts: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The matches, best first, and what the reader must know of how they came about.
+
+    `missing_parts` could not be compared: the picture lacks them, or the index does. `waiting` says that the
+    product has no embedding yet.
+    """
+
+    product_id: str | None
+    matches: Sequence[Match]
+    mix: Mix
+    missing_parts: tuple[str, ...] = ()
+    waiting: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON of API and command."""
+        return {
+            "product_id": self.product_id,
+            "mix": dict(self.mix),
+            "missing_parts": list(self.missing_parts),
+            "matches": [
+                {
+                    "product_id": match.product.product_id,
+                    "score": round(match.score, 4),
+                    "parts": {part: round(value, 4) for part, value in match.parts.items()},
+                    "title": match.product.title,
+                    "url": match.product.get_absolute_url(),
+                    "thumbnail": match.product.thumbnail.url if match.product.thumbnail else None,
+                }
+                for match in self.matches
+            ],
+        }
+
+
+def similar_to(product: Product, k: int = DEFAULT_K, mix: Mix | None = None) -> Answer:
+    """The k visible products most like this one, itself left out. One database query.
+
+    Raises SimilarityUnavailable without an index, MixError for a mix that makes no sense.
+    """
+    live = _live_index()
+    mix, unknown = live.build.layout.usable_mix(mix)
+    look = None
+    if product.embedding_row is not None:
+        look = live.look_of(product.embedding_row, digest_matrix([product.image_sha256])[0])
+    if look is None:
+        return Answer(product.product_id, (), mix, unknown, waiting=product.embedding_row is not None)
+    return _answer(live, look, k, mix, unknown, product)
+
+
+def similar_to_image(image: Image.Image, k: int = DEFAULT_K, mix: Mix | None = None) -> Answer:
+    """The k visible products most like an RGB picture, with the model that the index was built with.
+
+    Raises SimilarityUnavailable without an index or where that model cannot be had, MixError as `similar_to`.
+    """
+    live = _live_index()
+    mix, unknown = live.build.layout.usable_mix(mix)
+    vectors = {}
+    for part, identity in live.build.manifest.identities.items():
+        name = live.build.manifest.model if part == "style" else part
+        embedder = get_embedder(name)
+        try:
+            if embedder.identity() != identity:
+                raise SimilarityUnavailable(
+                    f"The index was built with another version of {name} (its weights, its preprocessing or an "
+                    f"option differ). {REPAIR}"
+                )
+            vectors[part] = embedder.embed([image])
+        except EmbedderError as error:
+            raise SimilarityUnavailable(str(error)) from error
+    look = live.build.layout.compose(vectors)[0]
+    return _answer(live, look, k, mix, unknown, None)
+
+
+def _live_index() -> LiveIndex:
+    try:
+        return get_index()
+    except BuildError as error:
+        raise SimilarityUnavailable(str(error)) from error
+
+
+def _answer(
+    live: LiveIndex,
+    look: NDArray[np.float32],
+    k: int,
+    mix: Mix,
+    unknown: tuple[str, ...],
+    product: Product | None,
+) -> Answer:
+    product_id = product.product_id if product else None
+    layout = live.build.layout
+    missing = unknown + tuple(part for part in layout.missing_parts(look) if mix[part])
+    query = look * layout.query_weights(mix)
+    if not query.any():
+        return Answer(product_id, (), mix, missing)
+    own_row = product.embedding_row if product else None
+    return Answer(product_id, _matches(live, query, k, own_row), mix, missing)
+
+
+def _matches(live: LiveIndex, query: NDArray[np.float32], k: int, own_row: int | None) -> tuple[Match, ...]:
+    """The k best visible products. A few candidates more than k are looked up, as some may be hidden or gone."""
+    everything = live.count + len(live.tail().rows)
+    reach = k + 8
+    while True:
+        hits = live.search(query, reach)
+        found = products.visible_by_row([int(row) for row in hits.rows if row != own_row])
+        kept = [
+            at
+            for at, row in enumerate(hits.rows)
+            if (product := found.get(int(row))) and product.image_sha256 == hits.digests[at].tobytes().hex()
+        ][:k]
+        if len(kept) == k or reach >= everything:
+            break
+        reach *= 4
+    parts = live.build.layout.contributions(query, hits.looks)
+    return tuple(
+        Match(
+            product=found[int(hits.rows[at])],
+            score=float(hits.scores[at]),
+            parts={name: float(values[at]) for name, values in parts.items()},
+        )
+        for at in kept
+    )
+
+
+@dataclass(frozen=True)
+class IndexStatus:
+    """What the index holds. `trouble` says what is wrong and how to mend it; empty when all is well."""
+
+    manifest: Manifest | None
+    products: int
+    with_picture: int
+    waiting: int
+    trouble: str
+
+    @property
+    def age_s(self) -> float | None:
+        return (datetime.now(UTC) - self.manifest.created_at).total_seconds() if self.manifest else None
+
+    @property
+    def state(self) -> str:
+        if self.manifest is None:
+            return "missing" if self.trouble else "empty"
+        return "broken" if self.trouble else "ok"
+
+    def to_json(self) -> dict[str, Any]:
+        manifest = self.manifest
+        return {
+            "state": self.state,
+            "products": self.products,
+            "with_picture": self.with_picture,
+            "waiting": self.waiting,
+            "build": manifest.id if manifest else None,
+            "model": manifest.model if manifest else None,
+            "looks": manifest.count if manifest else 0,
+            "dimension": manifest.dimension if manifest else None,
+            "parts": {part["name"]: part["weight"] for part in manifest.parts} if manifest else {},
+            "built_at": manifest.created_at.isoformat() if manifest else None,
+            "age_s": round(self.age_s) if self.age_s is not None else None,
+        }
+
+
+def index_status() -> IndexStatus:
+    """What the index holds and what waits for it: products whose picture has no look in build or tail."""
+    pictures = products.current_pictures()
+    waiting = len(pictures)
+    error = serving_error()
+    try:
+        live = get_index()
+    except BuildError:
+        live = None
+    if live is not None:
+        known = {row: live.build.digests[at].tobytes() for at, row in enumerate(live.build.rows.tolist())}
+        tail = live.tail()
+        known |= {row: tail.digests[at].tobytes() for at, row in enumerate(tail.rows.tolist())}
+        waiting = sum(known.get(row) != pictures.digests[at].tobytes() for at, row in enumerate(pictures.rows.tolist()))
+    return IndexStatus(
+        manifest=live.build.manifest if live else None,
+        products=products.count_products(),
+        with_picture=len(pictures),
+        waiting=waiting,
+        trouble=str(error) if error else "",
+    )

@@ -1,0 +1,234 @@
+"""The index of this process: one, opened when first asked for, replaced when a new build is published.
+
+The only state is `_holder`. Every question looks at one file's `stat`; a new build is opened beside the old
+one, which goes on answering until the new one stands, and also when the new one cannot be opened.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from django.conf import settings
+from django.core.signals import setting_changed
+from numpy.typing import NDArray
+
+from similarity.builds import Build, BuildError, NoBuild, current_id, current_path, open_build
+from similarity.indexes.base import exact_search
+from similarity.spaces import Space, SpaceError
+from similarity.vectors import Digests, Matrix, Rows, find_rows
+
+logger = logging.getLogger(__name__)
+
+RETRY_AFTER_S = 30.0
+"""How long a build that could not be opened is left alone, so that not every page verifies it again."""
+
+
+@dataclass(frozen=True)
+class Tail:
+    """Looks of pictures that are younger than the build, made with the build's own transforms.
+
+    `rows` (n,), `digests` (n, 32), `looks` (n, dimension).
+    """
+
+    rows: Rows
+    digests: Digests
+    looks: Matrix
+
+
+@dataclass(frozen=True)
+class Hits:
+    """Candidates for matches, best first: `rows` (n,), `digests` (n, 32), `scores` (n,), `looks` (n, dimension)."""
+
+    rows: Rows
+    digests: Digests
+    scores: NDArray[np.float32]
+    looks: Matrix
+
+
+class LiveIndex:
+    """A build together with what has been embedded since."""
+
+    def __init__(self, build: Build) -> None:
+        self.build = build
+        root = Path(settings.SIMILARITY["SPACES_DIR"])
+        self._spaces = {part: Space(root, identity) for part, identity in build.manifest.identities.items()}
+        self._lock = threading.Lock()
+        self._tail_stamp: object = None
+        self._tail = self._no_tail()
+
+    @property
+    def count(self) -> int:
+        """Looks in the build; younger ones come on top."""
+        return len(self.build.rows)
+
+    def tail(self) -> Tail:
+        """The younger looks, read again only when a space has grown."""
+        stamp = tuple(space.stamp() for space in self._spaces.values())
+        with self._lock:
+            if stamp != self._tail_stamp:
+                try:
+                    self._tail = self._read_tail()
+                except (SpaceError, OSError, ValueError) as error:
+                    logger.warning("Products younger than the index are left out: %s", error)
+                    self._tail = self._no_tail()
+                self._tail_stamp = stamp
+            return self._tail
+
+    def _no_tail(self) -> Tail:
+        empty = np.empty((0, self.build.layout.dimension), np.float32)
+        return Tail(np.empty(0, np.int64), np.empty((0, 32), np.uint8), empty)
+
+    def _read_tail(self) -> Tail:
+        entries = {part: space.read() for part, space in self._spaces.items()}
+        style = entries["style"]
+        young = (find_rows(style.rows, self.build.rows) < 0) & (
+            find_rows(style.rows, style.rows) == np.arange(len(style.rows))  # the last of each row
+        )
+        rows, digests = style.rows[young], style.digests[young]
+        if not len(rows):
+            return self._no_tail()
+        vectors = {}
+        for part in self.build.layout.parts:
+            space = entries[part.name]
+            if not space.vectors.shape[1]:  # nothing was ever written there
+                width = part.dimension if part.basis is None else len(part.basis)
+                vectors[part.name] = np.zeros((len(rows), width), np.float32)
+            else:
+                vectors[part.name] = space.take(space.find(rows, digests))
+        return Tail(rows, digests, self.build.layout.compose(vectors))
+
+    def look_of(self, row: int, digest: Digests) -> NDArray[np.float32] | None:
+        """The look (dimension,) of the picture with that row and digest (32,); None while it has none."""
+        wanted = np.array([row], dtype=np.int64)
+        at = int(find_sorted(wanted, self.build.rows)[0])
+        if at >= 0 and (self.build.digests[at] == digest).all():
+            look: NDArray[np.float32] = self.build.index.reconstruct(np.array([at]))[0]
+            return look
+        tail = self.tail()
+        at = int(find_rows(wanted, tail.rows)[0])
+        if at >= 0 and (tail.digests[at] == digest).all():
+            young: NDArray[np.float32] = tail.looks[at]
+            return young
+        return None
+
+    def search(self, query: NDArray[np.float32], k: int) -> Hits:
+        """The k nearest looks of build and tail to a query (dimension,), best first."""
+        positions, scores = self.build.index.search(query[np.newaxis], k)
+        positions, scores = positions[0], scores[0]
+        rows, digests = self.build.rows[positions], self.build.digests[positions]
+        looks = self.build.index.reconstruct(positions)
+        tail = self.tail()
+        if len(tail.rows):
+            young, young_scores = exact_search(query[np.newaxis], tail.looks, k)
+            rows = np.concatenate([rows, tail.rows[young[0]]])
+            digests = np.concatenate([digests, tail.digests[young[0]]])
+            looks = np.concatenate([looks, tail.looks[young[0]]])
+            scores = np.concatenate([scores, young_scores[0]])
+        # Equal scores (copies of one picture) keep one order, that of their rows, on every page and machine.
+        order = np.lexsort((rows, -scores))[:k]
+        return Hits(rows[order], digests[order], scores[order], looks[order])
+
+
+def find_sorted(wanted: Rows, rows: Rows) -> NDArray[np.int64]:
+    """As `find_rows`, where `rows` are ascending and stand once each."""
+    if not len(rows):
+        return np.full(len(wanted), -1, dtype=np.int64)
+    at = np.minimum(np.searchsorted(rows, wanted), len(rows) - 1)
+    return np.where(rows[at] == wanted, at, -1)
+
+
+@dataclass
+class _Holder:
+    """What this process serves, and how its last look at CURRENT ended."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    live: LiveIndex | None = None
+    seen: object = "nothing yet"
+    error: BuildError | None = None
+    retry_at: float = 0.0
+
+    def knows(self, stamp: object) -> bool:
+        """Whether there is nothing new to open: the same CURRENT, opened, or refused a moment ago."""
+        return stamp == self.seen and (self.error is None or time.monotonic() < self.retry_at)
+
+    def answer(self) -> LiveIndex:
+        if self.live is None:
+            assert self.error is not None
+            raise self.error.with_traceback(None)
+        return self.live
+
+
+_holder = _Holder()
+
+
+def get_index() -> LiveIndex:
+    """The index this process answers from. Raises BuildError, naming the repair, where there is none.
+
+    A new build is noticed by its CURRENT file. One thread opens it while the others go on with the old one.
+    """
+    stamp = _stamp_of_current()
+    if _holder.knows(stamp):
+        return _holder.answer()
+    if not _holder.lock.acquire(blocking=_holder.live is None):
+        return _holder.answer()
+    try:
+        if not _holder.knows(stamp):
+            _open_current(stamp)
+        return _holder.answer()
+    finally:
+        _holder.lock.release()
+
+
+def _open_current(stamp: object) -> None:
+    try:
+        live = LiveIndex(open_build(current_id()))
+    except NoBuild as error:
+        _holder.live, _holder.error, _holder.retry_at = None, error, math.inf
+    except BuildError as error:
+        _holder.error, _holder.retry_at = error, time.monotonic() + RETRY_AFTER_S
+        kept = "; the former build goes on answering" if _holder.live else ""
+        logger.error("The index was refused%s: %s", kept, error)  # noqa: TRY400 (the sentence is enough)
+    else:
+        before, _holder.live, _holder.error = _holder.live, live, None
+        made = live.build.manifest
+        level = logging.DEBUG if before is None else logging.INFO  # every command opens one; only a change is news
+        logger.log(level, "Serving build %s: %d looks of %s", made.id, made.count, made.model)
+    _holder.seen = stamp
+
+
+def serving_error() -> BuildError | None:
+    """What is wrong with the published build, if anything is, though a former one may be answering."""
+    try:
+        get_index()
+    except BuildError as error:
+        return error
+    return _holder.error
+
+
+def _stamp_of_current() -> tuple[int, int] | None:
+    try:
+        stat = current_path().stat()
+    except OSError:
+        return None
+    return (stat.st_ino, stat.st_mtime_ns)
+
+
+def reset_index() -> None:
+    """Forget the opened build; the next question opens the published one."""
+    with _holder.lock:
+        _holder.live, _holder.seen, _holder.error = None, "nothing yet", None
+
+
+def _reset_on_setting(*, setting: str, **_: Any) -> None:
+    if setting == "SIMILARITY":
+        reset_index()
+
+
+setting_changed.connect(_reset_on_setting)

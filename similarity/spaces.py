@@ -1,0 +1,239 @@
+"""Spaces: the embeddings of one embedder, on disk, only ever appended to.
+
+A space is a folder of two files and a note of whose vectors they are:
+
+- `vectors-0001.f32`: (n, dim) little-endian float32, in order of arrival;
+- `keys-0001.bin`: n records of (row, the picture's SHA-256, CRC-32 of record and vector).
+
+Vectors are flushed to the disk before their keys, so that a key on the disk stands for a whole vector. A
+writer that opens the space cuts off what a killed one left half done; a reader takes what has a valid key.
+Where a row stands twice, the later one counts.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock, Timeout
+from numpy.typing import NDArray
+
+from similarity.embedders.base import Identity
+from similarity.files import fsync_folder, replace_file
+from similarity.vectors import Digests, Matrix, Rows, find_rows
+
+KEY_DTYPE = np.dtype([("row", "<i8"), ("sha256", "u1", 32), ("crc", "<u4")])
+VECTOR_DTYPE = np.dtype("<f4")
+
+
+class SpaceError(Exception):
+    """A space cannot be used; the message names it and what to do."""
+
+
+@dataclass(frozen=True)
+class Entries:
+    """What a space held when it was read. Arrays are in order of arrival and belong together line by line.
+
+    `rows` (n,) int64; `digests` (n, 32) uint8; `vectors` (n, dim) float32, mapped from the file.
+    """
+
+    rows: Rows
+    digests: Digests
+    vectors: NDArray[np.float32]
+
+    def find(self, rows: Rows, digests: Digests) -> NDArray[np.int64]:
+        """Positions (n,) of the vectors of these pictures; -1 where there is none, or one of another picture.
+
+        The digest tells a row that a restored backup has given twice: its vector counts as absent.
+        """
+        at = find_rows(rows, self.rows)
+        same = (self.digests[at] == digests).all(axis=1) if len(self.rows) else np.zeros(len(rows), bool)
+        return np.where((at >= 0) & same, at, -1)
+
+    def take(self, positions: NDArray[np.int64]) -> Matrix:
+        """Vectors (n, dim) at the positions, zeros at -1, as a new matrix."""
+        taken = np.zeros((len(positions), self.vectors.shape[1]), dtype=np.float32)
+        present = positions >= 0
+        taken[present] = self.vectors[positions[present]]
+        return taken
+
+
+@dataclass(frozen=True)
+class Note:
+    """What a space says of itself: the length of its vectors, and which pair of files is its present one."""
+
+    dimension: int
+    generation: int
+
+
+class Space:
+    """The folder of one identity's vectors, below `root`."""
+
+    def __init__(self, root: Path, identity: Identity) -> None:
+        slug = re.sub(r"[^A-Za-z0-9]+", "-", Path(identity.name).name)[:40].strip("-")
+        self.identity = identity
+        self.name = f"{slug}-{identity.key}"
+        self.folder = root / self.name
+
+    @property
+    def _note_path(self) -> Path:
+        return self.folder / "space.json"
+
+    def note(self) -> Note | None:
+        """What the space says of itself; None before its first vector came."""
+        try:
+            content = json.loads(self._note_path.read_text())
+            return Note(dimension=int(content["dimension"]), generation=int(content["generation"]))
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, TypeError) as error:
+            raise SpaceError(
+                f"{self._note_path} cannot be read ({error}); delete the folder {self.folder} and run build_index."
+            ) from error
+
+    def stamp(self) -> tuple[int, ...]:
+        """Changes whenever the space does; costs two looks at files' sizes and reads none."""
+        try:
+            note, keys = self._note_path.stat(), max(self.folder.glob("keys-*.bin"), default=self._note_path)
+            keys_stat = keys.stat()
+        except FileNotFoundError:
+            return ()
+        return (note.st_ino, note.st_mtime_ns, keys_stat.st_ino, keys_stat.st_size)
+
+    def keys_path(self, note: Note) -> Path:
+        return self.folder / f"keys-{note.generation:04d}.bin"
+
+    def vectors_path(self, note: Note) -> Path:
+        return self.folder / f"vectors-{note.generation:04d}.f32"
+
+    def read(self) -> Entries:
+        """All that is whole in it now; what a writer appends later is not seen."""
+        note = self.note()
+        if note is None:
+            return Entries(np.empty(0, np.int64), np.empty((0, 32), np.uint8), np.empty((0, 0), np.float32))
+        keys, vectors = self.read_whole(note)
+        return Entries(keys["row"].astype(np.int64), np.ascontiguousarray(keys["sha256"]), vectors)
+
+    def read_whole(self, note: Note) -> tuple[NDArray[np.void], NDArray[np.float32]]:
+        """Keys and mapped vectors up to the last pair that belongs together."""
+        try:
+            keys = np.fromfile(self.keys_path(note), dtype=KEY_DTYPE)
+            held = self.vectors_path(note).stat().st_size // (VECTOR_DTYPE.itemsize * note.dimension)
+        except FileNotFoundError:
+            if note != (newer := self.note()) and newer is not None:
+                return self.read_whole(newer)  # compacted between reading the note and the files
+            keys, held = np.empty(0, KEY_DTYPE), 0
+        count = min(len(keys), held)
+        if not count:
+            return keys[:0], np.empty((0, note.dimension), np.float32)
+        vectors = np.memmap(self.vectors_path(note), dtype=VECTOR_DTYPE, mode="r", shape=(count, note.dimension))
+        while count and _checksum(keys[count - 1], vectors[count - 1]) != keys[count - 1]["crc"]:
+            count -= 1
+        return keys[:count], vectors[:count]
+
+    @contextmanager
+    def writing(self) -> Iterator[SpaceWriter]:
+        """The space's one writer; raises SpaceError where another process is writing."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(self.folder / "lock", timeout=0):
+                writer = SpaceWriter(self)
+                try:
+                    yield writer
+                finally:
+                    writer.close()
+        except Timeout as error:
+            raise SpaceError(f"Another process is writing to {self.folder}; wait until it has ended.") from error
+
+
+class SpaceWriter:
+    """Appends to a space that is locked for it."""
+
+    def __init__(self, space: Space) -> None:
+        self._space = space
+        self._files: tuple[int, int] | None = None
+        self._note = space.note()
+        if self._note is not None:
+            self._open(self._note)
+
+    def append(self, rows: Rows, digests: Digests, vectors: Matrix) -> None:
+        """Add n vectors (n, dim) with their rows (n,) and digests (n, 32). On the disk when this returns."""
+        if not len(rows):
+            return
+        if self._note is None or self._files is None:
+            self._publish(Note(dimension=vectors.shape[1], generation=1))
+        assert self._note is not None
+        assert self._files is not None
+        if vectors.shape != (len(rows), self._note.dimension):
+            raise SpaceError(
+                f"The space {self._space.name} holds vectors of {self._note.dimension} dimensions, "
+                f"the embedder made {vectors.shape[1]}; delete {self._space.folder} and run build_index."
+            )
+        vectors = np.ascontiguousarray(vectors, dtype=VECTOR_DTYPE)
+        keys = np.zeros(len(rows), dtype=KEY_DTYPE)
+        keys["row"], keys["sha256"] = rows, digests
+        keys["crc"] = [_checksum(key, vector) for key, vector in zip(keys, vectors, strict=True)]
+        for descriptor, content in zip(self._files, (vectors.tobytes(), keys.tobytes()), strict=True):
+            _write_all(descriptor, content)
+            os.fsync(descriptor)
+
+    def compact(self) -> None:
+        """Drop what a later vector of the same row has replaced.
+
+        The smaller files are written beside the present ones, and the note then names them: killed anywhere,
+        the space is the former or the new one. Readers keep what they have open.
+        """
+        if self._note is None:
+            return
+        former = self._note
+        keys, vectors = self._space.read_whole(former)
+        rows = keys["row"].astype(np.int64)
+        last = find_rows(rows, rows) == np.arange(len(rows))
+        if last.all():
+            return
+        following = Note(former.dimension, former.generation + 1)
+        replace_file(self._space.vectors_path(following), np.ascontiguousarray(vectors[last]).tobytes())
+        replace_file(self._space.keys_path(following), keys[last].tobytes())
+        self.close()
+        self._publish(following)
+        self._space.vectors_path(former).unlink()
+        self._space.keys_path(former).unlink()
+
+    def close(self) -> None:
+        if self._files is not None:
+            for descriptor in self._files:
+                os.close(descriptor)
+            self._files = None
+
+    def _publish(self, note: Note) -> None:
+        content = {"identity": asdict(self._space.identity), "dtype": VECTOR_DTYPE.str, **asdict(note)}
+        replace_file(self._space._note_path, json.dumps(content, indent=2).encode())
+        self._note = note
+        self._open(note)
+
+    def _open(self, note: Note) -> None:
+        keys, _ = self._space.read_whole(note)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        vectors_path, keys_path = self._space.vectors_path(note), self._space.keys_path(note)
+        self._files = (os.open(vectors_path, flags, 0o644), os.open(keys_path, flags, 0o644))
+        sizes = (VECTOR_DTYPE.itemsize * note.dimension, KEY_DTYPE.itemsize)
+        for descriptor, size in zip(self._files, sizes, strict=True):
+            os.ftruncate(descriptor, len(keys) * size)  # what a killed writer left half done
+        fsync_folder(self._space.folder)
+
+
+def _checksum(key: np.void, vector: NDArray[np.float32]) -> int:
+    return zlib.crc32(vector.tobytes(), zlib.crc32(key["sha256"].tobytes(), zlib.crc32(key["row"].tobytes())))
+
+
+def _write_all(descriptor: int, content: bytes) -> None:
+    view = memoryview(content)
+    while view:
+        view = view[os.write(descriptor, view) :]

@@ -1,0 +1,36 @@
+"""Small pure functions over matrices of vectors."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Matrix = NDArray[np.float32]
+"""(n, dim) float32, a vector a line."""
+Rows = NDArray[np.int64]
+"""(n,) int64, `Product.embedding_row` values."""
+Digests = NDArray[np.uint8]
+"""(n, 32) uint8, the SHA-256 of the pictures."""
+
+
+def unit(vectors: NDArray[np.floating]) -> Matrix:
+    """Each line of `vectors` (n, dim) at length 1, as a new float32 matrix; lines of zeros stay zeros."""
+    vectors = np.asarray(vectors, dtype=np.float32)
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    lengths[lengths == 0] = 1
+    return np.divide(vectors, lengths, dtype=np.float32)
+
+
+def digest_matrix(hex_digests: list[str]) -> Digests:
+    """The SHA-256 digests, given in hexadecimal, as a (n, 32) matrix of bytes."""
+    return np.frombuffer(bytes.fromhex("".join(hex_digests)), dtype=np.uint8).reshape(-1, 32)
+
+
+def find_rows(wanted: Rows, present: Rows) -> NDArray[np.int64]:
+    """Where each of `wanted` (n,) last stands in `present` (m,); -1 where it does not. (n,) int64."""
+    if not len(present):
+        return np.full(len(wanted), -1, dtype=np.int64)
+    order = np.argsort(present, kind="stable")
+    at = np.searchsorted(present, wanted, side="right", sorter=order) - 1
+    found = order[np.maximum(at, 0)]
+    return np.where((at >= 0) & (present[found] == wanted), found, -1)

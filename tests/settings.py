@@ -1,0 +1,16 @@
+"""The settings under test: the product's own, over a data folder that nobody else uses.
+
+Set in the environment, so that the commands which tests run as processes of their own have it too.
+"""
+
+import os
+import tempfile
+
+os.environ["VITRINE_DATA_DIR"] = tempfile.mkdtemp(prefix="vitrine-tests-")
+os.environ["HF_HUB_OFFLINE"] = "1"  # no test asks a model hub
+for _name in ("VITRINE_MODEL", "VITRINE_POOLING", "VITRINE_MODEL_REVISION", "DATABASE_URL", "DJANGO_DEBUG"):
+    os.environ.pop(_name, None)
+
+from config.settings import *  # noqa: E402, F403
+
+STATIC_ROOT.mkdir()  # noqa: F405  (WhiteNoise warns where there is none)

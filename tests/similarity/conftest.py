@@ -1,0 +1,71 @@
+"""A catalogue of a few plain pictures and a model whose answers can be worked out on paper."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from catalog import images
+from catalog.models import Product
+from similarity import serving
+
+RGB = tuple[int, int, int]
+AddProduct = Callable[..., Product]
+
+
+def png(colour: RGB, size: tuple[int, int] = (8, 8)) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", size, colour).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def give_picture(product: Product, data: bytes) -> None:
+    images.accept([images.Acceptance(product.pk, images.store(images.verify(data)), "test")])
+    product.refresh_from_db()
+
+
+@pytest.fixture(autouse=True)
+def toy_model(settings: Any, data_dir: Any) -> Iterator[None]:
+    """`toy` is the default model, and no process-wide state outlives a test."""
+    settings.SIMILARITY = {
+        **settings.SIMILARITY,
+        "MODEL": "toy",
+        "EMBEDDERS": {
+            **settings.SIMILARITY["EMBEDDERS"],
+            "toy": {"BACKEND": "tests.similarity.toy.MeanColourEmbedder"},
+        },
+    }
+    serving.reset_index()
+    yield
+    serving.reset_index()
+
+
+@pytest.fixture
+def add_product(db: None) -> AddProduct:
+    """Adds a product with a plain picture of that colour, or with none."""
+
+    def add(product_id: str, colour: RGB | None = None, **fields: Any) -> Product:
+        product = Product.objects.create(product_id=product_id, **{"title": f"Product {product_id}", **fields})
+        if colour is not None:
+            give_picture(product, png(colour))
+        return product
+
+    return add
+
+
+@pytest.fixture
+def reds_and_blues(add_product: AddProduct) -> dict[str, Product]:
+    """Three reds, each further from the first, and a blue."""
+    return {
+        name: add_product(name, colour)
+        for name, colour in {
+            "red": (200, 0, 0),
+            "rose": (200, 60, 60),
+            "plum": (150, 30, 110),
+            "blue": (0, 0, 200),
+        }.items()
+    }

@@ -1,0 +1,192 @@
+"""Similarity over HTTP."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.core.management import call_command
+from django.test import Client
+
+from catalog.models import Product
+from similarity.building import build_index
+from similarity.builds import builds_dir, current_id
+from tests.similarity.conftest import AddProduct, png
+
+
+@pytest.fixture
+def shop(reds_and_blues: dict[str, Product]) -> dict[str, Product]:
+    build_index()
+    return reds_and_blues
+
+
+# --- GET /api/v1/products/<id>/similar/ --------------------------------------------------------
+
+
+def test_similar_is_the_json_of_the_command(
+    client: Client, shop: dict[str, Product], capsys: pytest.CaptureFixture[str]
+) -> None:
+    call_command("similar", "red", "-k", "2", "--mix", "style:1", "--json")
+    answer = client.get("/api/v1/products/red/similar/?k=2&mix=style:1")
+    assert answer.json() == json.loads(capsys.readouterr().out)
+    assert [match["product_id"] for match in answer.json()["matches"]] == ["rose", "plum"]
+
+
+def test_similar_gives_twelve_unless_told(client: Client, shop: dict[str, Product], add_product: AddProduct) -> None:
+    for number in range(12):
+        add_product(f"more-{number}", (number * 20, 90, 40))
+    build_index()
+    assert len(client.get("/api/v1/products/red/similar/").json()["matches"]) == 12
+    assert len(client.get("/api/v1/products/red/similar/?k=15").json()["matches"]) == 15
+
+
+def test_similar_takes_ids_with_slashes(client: Client, shop: dict[str, Product], add_product: AddProduct) -> None:
+    add_product("a/b c", (5, 5, 5))
+    build_index()
+    assert client.get("/api/v1/products/a/b%20c/similar/").json()["product_id"] == "a/b c"
+
+
+@pytest.mark.parametrize(
+    "query", ["k=0", "k=-1", "k=1000000000", "k=x", "mix=style", "mix=style:nan", "mix=style:0", "mix=kind:1"]
+)
+def test_similar_refuses_nonsense_with_400(client: Client, shop: dict[str, Product], query: str) -> None:
+    assert client.get(f"/api/v1/products/red/similar/?{query}").status_code == 400
+
+
+def test_similar_knows_no_unknown_or_hidden_product(client: Client, shop: dict[str, Product]) -> None:
+    Product.objects.filter(product_id="blue").update(hidden=True)
+    assert client.get("/api/v1/products/nobody/similar/").status_code == 404
+    assert client.get("/api/v1/products/blue/similar/").status_code == 404
+
+
+def test_similar_without_an_index_is_503_with_the_repair(client: Client, reds_and_blues: dict[str, Product]) -> None:
+    answer = client.get("/api/v1/products/red/similar/")
+    assert answer.status_code == 503
+    assert "build_index" in answer.json()["detail"]
+
+
+# --- POST /api/v1/search/image/ ----------------------------------------------------------------
+
+
+def upload(client: Client, data: bytes, **fields: Any) -> Any:
+    image = SimpleUploadedFile("query.png", data, content_type="image/png")
+    return client.post("/api/v1/search/image/", {"image": image, **fields})
+
+
+def test_an_uploaded_picture_finds_its_like(client: Client, shop: dict[str, Product]) -> None:
+    answer = upload(client, png((0, 0, 180)), k=1).json()
+    assert answer["product_id"] is None
+    assert [match["product_id"] for match in answer["matches"]] == ["blue"]
+
+
+@pytest.mark.parametrize("data", [b"", b"no picture", png((1, 2, 3))[:-20], png((0, 0, 0), (10_001, 1))])
+def test_what_is_no_picture_is_refused_with_400(client: Client, shop: dict[str, Product], data: bytes) -> None:
+    answer = upload(client, data)
+    assert answer.status_code == 400
+    assert answer.json()["image"]
+
+
+def test_a_picture_is_required(client: Client, shop: dict[str, Product]) -> None:
+    assert client.post("/api/v1/search/image/", {}).status_code == 400
+    assert client.post("/api/v1/search/image/", "{}", content_type="application/json").status_code == 415
+
+
+# --- GET /api/v1/index/, /readyz ---------------------------------------------------------------
+
+
+def test_the_index_tells_what_it_holds(client: Client, shop: dict[str, Product], add_product: AddProduct) -> None:
+    add_product("new", (3, 3, 3))
+    status = client.get("/api/v1/index/").json()
+    assert {key: status[key] for key in ("state", "products", "waiting", "model", "looks")} == {
+        "state": "ok",
+        "products": 5,
+        "waiting": 1,
+        "model": "toy",
+        "looks": 4,
+    }
+    assert status["build"] == current_id()
+    assert status["age_s"] >= 0
+
+
+def test_readiness_follows_the_index(client: Client, reds_and_blues: dict[str, Product]) -> None:
+    assert client.get("/healthz").status_code == 200
+    assert client.get("/readyz").status_code == 503
+    build_index()
+    assert client.get("/readyz").json() == {"ready": True, "trouble": {}}
+    (builds_dir() / "CURRENT").write_text("nowhere")
+    assert client.get("/readyz").status_code == 503
+
+
+# --- POST /get_similar -------------------------------------------------------------------------
+
+
+def ask_recipe(client: Client, body: Any) -> Any:
+    return client.post("/get_similar", body if isinstance(body, str) else json.dumps(body), "application/json")
+
+
+def test_the_recipes_front_end_gets_three_addresses(client: Client, shop: dict[str, Product]) -> None:
+    for product in shop.values():
+        Product.objects.filter(pk=product.pk).update(image_url=f"https://shop.example/{product.product_id}.jpg")
+    answer = ask_recipe(client, {"image_path": "https://shop.example/red.jpg"})
+    assert answer.json() == {
+        "similar_images": [f"https://shop.example/{name}.jpg" for name in ("rose", "plum", "blue")]
+    }
+
+
+def test_products_without_address_answer_to_where_their_picture_lies(
+    client: Client, shop: dict[str, Product]
+) -> None:
+    path = shop["red"].image.url
+    for address in (path, f"http://testserver{path}"):
+        similar = ask_recipe(client, {"image_path": address}).json()["similar_images"]
+        assert similar[0] == f"http://testserver{shop['rose'].image.url}"
+        assert len(similar) == 3
+
+
+def test_it_needs_no_session_and_no_csrf_token(shop: dict[str, Product]) -> None:
+    answer = ask_recipe(Client(enforce_csrf_checks=True), {"image_path": shop["red"].image.url})
+    assert answer.status_code == 200
+    assert not answer.cookies
+
+
+@pytest.mark.parametrize("address", ["https://shop.example/unknown.jpg", "/media/images/nothing.jpg", "http://["])
+def test_an_unknown_picture_is_404(client: Client, shop: dict[str, Product], address: str) -> None:
+    assert ask_recipe(client, {"image_path": address}).status_code == 404
+
+
+@pytest.mark.parametrize("body", ["", "{", "[]", "3", "null", {}, {"image_path": 5.5, "x": 1}, {"image_path": ""}])
+def test_a_malformed_question_is_400(client: Client, shop: dict[str, Product], body: Any) -> None:
+    if body == {"image_path": 5.5, "x": 1}:
+        assert ask_recipe(client, body).status_code in (400, 404)
+    else:
+        assert ask_recipe(client, body).status_code == 400
+
+
+# --- pages -------------------------------------------------------------------------------------
+
+
+def test_the_web_process_shows_pages_without_torch() -> None:
+    import subprocess
+    import sys
+
+    code = """
+import django, sys
+django.setup()
+from django.core.management import call_command
+call_command("migrate", verbosity=0)
+from django.test import Client
+from catalog.models import Product
+Product.objects.create(product_id="1", title="One")
+client = Client(HTTP_HOST="localhost")
+for path in ("/", "/products/1/", "/api/v1/products/", "/api/v1/index/", "/admin/login/"):
+    assert client.get(path).status_code == 200, path
+assert not {"torch", "transformers"} & set(sys.modules), "a page has imported the network"
+"""
+    import os
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "config.settings", "VITRINE_DATA_DIR": folder}
+        subprocess.run([sys.executable, "-c", code], check=True, env=environment)

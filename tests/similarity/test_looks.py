@@ -1,0 +1,70 @@
+"""Looks, on vectors whose cosines can be worked out on paper."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from similarity.looks import Layout, Part, fit_basis
+from similarity.mix import MixError
+from similarity.vectors import unit
+
+LAYOUT = Layout((Part("style", 1.0, 2), Part("colour", 0.5, 2)))
+STYLE = np.array([[1, 0], [0, 2], [3, 3]], dtype=np.float32)  # cosines with the first: 1, 0, .7071
+COLOUR = np.array([[0, 1], [0, 5], [0, 0]], dtype=np.float32)  # cosines with the first: 1, 1, missing
+
+
+def scores(mix: dict[str, float]) -> list[float]:
+    looks = LAYOUT.compose({"style": STYLE, "colour": COLOUR})
+    query = looks[0] * LAYOUT.query_weights(mix)
+    return [round(float(score), 4) for score in looks @ query]
+
+
+def test_one_inner_product_is_the_weighted_mean_of_the_cosines() -> None:
+    assert scores({"style": 1, "colour": 0.5}) == [1.0, round(0.5 / 1.5, 4), round(0.7071 / 1.5, 4)]
+
+
+def test_every_mix_is_answered_by_the_same_looks() -> None:
+    assert scores({"style": 1, "colour": 0}) == [1.0, 0.0, 0.7071]
+    assert scores({"style": 0, "colour": 3}) == [1.0, 1.0, 0.0]
+    assert scores({"style": 1, "colour": -1}) == [0.0, -0.5, 0.3536]
+
+
+def test_what_each_part_adds_sums_up_to_the_score() -> None:
+    looks = LAYOUT.compose({"style": STYLE, "colour": COLOUR})
+    query = looks[0] * LAYOUT.query_weights({"style": 1, "colour": 0.5})
+    parts = LAYOUT.contributions(query, looks)
+    np.testing.assert_allclose(parts["style"] + parts["colour"], looks @ query, atol=1e-6)
+    np.testing.assert_allclose(parts["style"], np.array([1, 0, 0.70711]) / 1.5, atol=1e-4)
+
+
+def test_a_missing_part_is_zeros_and_is_named() -> None:
+    looks = LAYOUT.compose({"style": STYLE, "colour": COLOUR})
+    assert LAYOUT.missing_parts(looks[2]) == ("colour",)
+    assert LAYOUT.missing_parts(looks[0]) == ()
+
+
+def test_a_part_that_the_build_lacks_is_ignored_and_named() -> None:
+    assert LAYOUT.usable_mix({"colour": 1, "kind": 2}) == ({"style": 0.0, "colour": 1.0}, ("kind",))
+    with pytest.raises(MixError, match="none of them"):
+        LAYOUT.usable_mix({"kind": 1})
+
+
+def test_a_basis_keeps_inner_products_of_vectors_that_lie_in_few_directions() -> None:
+    rng = np.random.default_rng(1)
+    vectors = unit(rng.normal(size=(40, 5)) @ rng.normal(size=(5, 30)))
+    basis = fit_basis(vectors, 8)
+    assert basis is not None
+    np.testing.assert_allclose(basis.T @ basis, np.eye(8), atol=1e-5)
+    np.testing.assert_allclose((vectors @ basis) @ (vectors @ basis).T, vectors @ vectors.T, atol=1e-4)
+
+
+def test_a_basis_of_fewer_vectors_than_directions_is_whole() -> None:
+    basis = fit_basis(np.eye(2, 20, dtype=np.float32), 6)
+    assert basis is not None
+    assert basis.shape == (20, 6)
+    np.testing.assert_allclose(basis.T @ basis, np.eye(6), atol=1e-5)
+
+
+def test_vectors_that_fit_are_left_as_they_are() -> None:
+    assert fit_basis(np.eye(3, dtype=np.float32), 3) is None
