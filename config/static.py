@@ -5,7 +5,7 @@ from typing import Any
 from whitenoise.storage import CompressedManifestStaticFilesStorage
 
 
-class HashedWhenCollectedStorage(CompressedManifestStaticFilesStorage):
+class HashedWhenCollectedStorage(CompressedManifestStaticFilesStorage):  # type: ignore[misc]  # untyped there
     """WhiteNoise's manifest storage that serves a file by its plain name while it has no hashed one.
 
     Django's own raises on every page of an installation where nobody has run `collectstatic`; there

@@ -52,7 +52,7 @@ def count_products() -> int:
 
 def visible_by_row(rows: Sequence[int]) -> dict[int, Product]:
     """The visible products whose picture has one of the rows, by row. One query."""
-    found = Product.objects.visible().filter(embedding_row__in=rows)
+    found = Product.objects.visible().filter(embedding_row__in=rows).defer("extra", "source")
     return {product.embedding_row: product for product in found if product.embedding_row is not None}
 
 

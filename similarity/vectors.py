@@ -18,7 +18,8 @@ def unit(vectors: NDArray[np.floating]) -> Matrix:
     vectors = np.asarray(vectors, dtype=np.float32)
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     lengths[lengths == 0] = 1
-    return np.divide(vectors, lengths, dtype=np.float32)
+    scaled: Matrix = vectors / lengths
+    return scaled
 
 
 def digest_matrix(hex_digests: list[str]) -> Digests:

@@ -135,9 +135,7 @@ def test_the_recipes_front_end_gets_three_addresses(client: Client, shop: dict[s
     }
 
 
-def test_products_without_address_answer_to_where_their_picture_lies(
-    client: Client, shop: dict[str, Product]
-) -> None:
+def test_products_without_address_answer_to_where_their_picture_lies(client: Client, shop: dict[str, Product]) -> None:
     path = shop["red"].image.url
     for address in (path, f"http://testserver{path}"):
         similar = ask_recipe(client, {"image_path": address}).json()["similar_images"]

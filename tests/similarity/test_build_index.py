@@ -23,9 +23,7 @@ from tests.similarity.conftest import AddProduct
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_it_prints_the_promised_json(
-    reds_and_blues: dict[str, Product], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_it_prints_the_promised_json(reds_and_blues: dict[str, Product], capsys: pytest.CaptureFixture[str]) -> None:
     call_command("build_index", "--json")
     report = json.loads(capsys.readouterr().out)
     assert {key: report[key] for key in ("model", "products", "embedded", "reused", "failed", "looks")} == {
@@ -50,9 +48,7 @@ def test_only_what_is_new_is_embedded(
     assert (report["embedded"], report["reused"], report["looks"]) == (1, 4, 5)
 
 
-def test_full_embeds_everything_anew(
-    reds_and_blues: dict[str, Product], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_full_embeds_everything_anew(reds_and_blues: dict[str, Product], capsys: pytest.CaptureFixture[str]) -> None:
     call_command("build_index")
     capsys.readouterr()
     call_command("build_index", "--full", "--json")
@@ -105,12 +101,9 @@ def test_a_model_that_cannot_be_had_stops_the_command_and_keeps_the_index(
     assert get_index().count == 4
 
 
-def manage(data_dir: Path, *arguments: str) -> list[str]:
-    return [sys.executable, "manage.py", *arguments]
-
-
 def environment(data_dir: Path) -> dict[str, str]:
-    return {**os.environ, "VITRINE_DATA_DIR": str(data_dir), "VITRINE_MODEL": ""}
+    own = {"DJANGO_SETTINGS_MODULE": "config.settings", "VITRINE_DATA_DIR": str(data_dir), "VITRINE_MODEL": ""}
+    return {**os.environ, **own}
 
 
 @pytest.mark.slow
@@ -119,7 +112,7 @@ def test_killed_while_embedding_it_goes_on_from_there(tmp_path: Path) -> None:
 
     def run(*arguments: str) -> str:
         return subprocess.run(
-            manage(tmp_path, *arguments),
+            [sys.executable, "manage.py", *arguments],
             cwd=ROOT,
             env=environment(tmp_path),
             check=True,
@@ -130,11 +123,13 @@ def test_killed_while_embedding_it_goes_on_from_there(tmp_path: Path) -> None:
     run("migrate", "-v0")
     run("import_fashion", str(DEMO_CATALOGUE / "fashion.csv"), "--images", str(DEMO_CATALOGUE / "images"))
     building = subprocess.Popen(
-        manage(tmp_path, "build_index", "--model", "efficientnet-lite0"), cwd=ROOT, env=environment(tmp_path)
+        [sys.executable, "manage.py", "build_index", "--model", "efficientnet-lite0"],
+        cwd=ROOT,
+        env=environment(tmp_path),
     )
     try:
         deadline = time.monotonic() + 60
-        while not any(path.stat().st_size for path in tmp_path.glob("spaces/efficientnet*/keys-*.bin")):
+        while not any(path.stat().st_size for path in tmp_path.glob("spaces/colour*/keys-*.bin")):
             assert building.poll() is None, "it ended before it could be killed"
             assert time.monotonic() < deadline
             time.sleep(0.02)
@@ -143,5 +138,5 @@ def test_killed_while_embedding_it_goes_on_from_there(tmp_path: Path) -> None:
         building.wait()
     assert not (tmp_path / "builds" / "CURRENT").exists()
     report = json.loads(run("build_index", "--model", "efficientnet-lite0", "--json"))
-    assert report["reused"] >= 16 - 16 * (report["reused"] == 0)
+    assert report["reused"] >= 16  # the batch that was on the disk
     assert report["embedded"] + report["reused"] == report["looks"] == report["products"]

@@ -13,7 +13,7 @@ import pytest
 from catalog.models import Product
 from similarity import builds, serving
 from similarity.building import build_index
-from similarity.builds import BuildError, BuilderBusy, NoBuild, build_lock, builds_dir
+from similarity.builds import BuilderBusy, BuildError, NoBuild, build_lock, builds_dir
 from similarity.services import similar_to
 from tests.similarity.conftest import AddProduct, give_picture, png
 
@@ -27,7 +27,7 @@ def current_folder() -> Path:
 
 
 def test_without_a_build_the_repair_is_named(db: None) -> None:
-    with pytest.raises(NoBuild, match="manage.py build_index"):
+    with pytest.raises(NoBuild, match=r"manage.py build_index"):
         serving.get_index()
 
 
@@ -83,7 +83,7 @@ def test_files_of_two_builds_do_not_mix(reds_and_blues: dict[str, Product], add_
     add_product("new", (190, 0, 10))
     build_index()
     (current_folder() / "rows.npy").write_bytes(former)
-    with pytest.raises(BuildError, match="rows.npy"):
+    with pytest.raises(BuildError, match=r"rows.npy"):
         serving.get_index()
 
 

@@ -70,7 +70,7 @@ def test_similar_says_what_is_wrong(reds_and_blues: dict[str, Product], argument
 
 def test_without_an_index_the_repair_is_named(reds_and_blues: dict[str, Product]) -> None:
     for command in (["similar", "red"], ["evaluate_similarity"], ["export_index", "/nowhere"]):
-        with pytest.raises(CommandError, match="manage.py build_index"):
+        with pytest.raises(CommandError, match=r"manage.py build_index"):
             call_command(*command)
 
 

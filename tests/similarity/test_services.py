@@ -39,9 +39,7 @@ def test_the_parts_sum_up_to_the_score(reds_and_blues: dict[str, Product]) -> No
         assert sum(match.parts.values()) == pytest.approx(match.score, abs=1e-5)
 
 
-def test_the_panel_costs_one_query(
-    reds_and_blues: dict[str, Product], django_assert_num_queries: Any
-) -> None:
+def test_the_panel_costs_one_query(reds_and_blues: dict[str, Product], django_assert_num_queries: Any) -> None:
     build_index()
     similar_to(reds_and_blues["red"])  # opens the index
     with django_assert_num_queries(1):
@@ -120,12 +118,12 @@ def test_a_picture_is_refused_when_the_model_is_no_longer_that_of_the_index(
     build_index()
     toy = {"BACKEND": "tests.similarity.toy.MeanColourEmbedder", "OPTIONS": {"revision": "2"}}
     settings.SIMILARITY = {**settings.SIMILARITY, "EMBEDDERS": {**settings.SIMILARITY["EMBEDDERS"], "toy": toy}}
-    with pytest.raises(SimilarityUnavailable, match="another version of toy.*build_index"):
+    with pytest.raises(SimilarityUnavailable, match=r"another version of toy.*build_index"):
         similar_to_image(Image.new("RGB", (30, 40)))
 
 
 def test_without_an_index_the_repair_is_named(add_product: AddProduct) -> None:
-    with pytest.raises(SimilarityUnavailable, match="manage.py build_index"):
+    with pytest.raises(SimilarityUnavailable, match=r"manage.py build_index"):
         similar_to(add_product("red", (200, 0, 0)))
 
 

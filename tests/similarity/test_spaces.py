@@ -116,7 +116,7 @@ def test_an_unreadable_note_is_refused_with_the_repair(tmp_path: Path) -> None:
         space.read()
 
 
-def _hold(folder: Path, held: "multiprocessing.synchronize.Event", done: "multiprocessing.synchronize.Event") -> None:
+def _hold(folder: Path, held: multiprocessing.synchronize.Event, done: multiprocessing.synchronize.Event) -> None:
     with space_in(folder).writing():
         held.set()
         done.wait(10)

@@ -1,0 +1,162 @@
+"""From the repository's own catalogue to answers over HTTP: real commands, a real gunicorn, DEBUG off."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+
+from tests.conftest import DEMO_CATALOGUE
+
+ROOT = Path(__file__).resolve().parent.parent
+pytestmark = pytest.mark.slow
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Shop:
+    """An installation in a folder of its own, and its server."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.environment = {
+            **os.environ,
+            "DJANGO_SETTINGS_MODULE": "config.settings",
+            "VITRINE_DATA_DIR": str(folder),
+            "VITRINE_MODEL": "efficientnet-lite0",
+            "DJANGO_DEBUG": "0",
+        }
+        self.address = f"http://127.0.0.1:{free_port()}"
+
+    def manage(self, *arguments: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "manage.py", *arguments], cwd=ROOT, env=self.environment, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def serve(self) -> subprocess.Popen[bytes]:
+        bind = self.address.removeprefix("http://")
+        command = [sys.executable, "-m", "gunicorn", "config.wsgi", f"--bind={bind}", "--workers=2", "--threads=2"]
+        server = subprocess.Popen(command, cwd=ROOT, env=self.environment)
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                requests.get(f"{self.address}/healthz", timeout=2)
+            except requests.ConnectionError:
+                assert server.poll() is None, "the server has ended"
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+            else:
+                return server
+
+    def get(self, path: str) -> requests.Response:
+        return requests.get(self.address + path, timeout=30)
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    shop = Shop(tmp_path_factory.mktemp("shop"))
+    shop.manage("migrate", "-v0")
+    shop.manage("import_fashion", str(DEMO_CATALOGUE / "fashion.csv"), "--images", str(DEMO_CATALOGUE / "images"))
+    shop.manage("build_index")
+    server = shop.serve()
+    yield shop
+    server.terminate()
+    server.wait(20)
+
+
+def test_every_product_has_twelve_matches_and_never_itself(shop: Shop) -> None:
+    ids = [line.split(",")[0] for line in (DEMO_CATALOGUE / "fashion.csv").read_text().splitlines()[1:]]
+    for product_id in ids:
+        matches = shop.get(f"/api/v1/products/{product_id}/similar/").json()["matches"]
+        found = [match["product_id"] for match in matches]
+        assert len(set(found)) == 12
+        assert product_id not in found
+
+
+def test_page_api_and_command_give_the_same_list(shop: Shop) -> None:
+    page = shop.get("/products/V0001/").text
+    panel = page[page.index("<section", page.index("</h1>")) :]
+    on_page = list(dict.fromkeys(re.findall(r'href="/products/([^/"]+)/"', panel)))
+    api = [match["product_id"] for match in shop.get("/api/v1/products/V0001/similar/").json()["matches"]]
+    command = [match["product_id"] for match in json.loads(shop.manage("similar", "V0001", "--json"))["matches"]]
+    assert on_page == api == command
+
+
+def test_pictures_and_styles_are_served_with_debug_off(shop: Shop) -> None:
+    page = shop.get("/").text
+    pictures = re.findall(r'src="(/media/[^"]+)"', page)
+    styles = re.findall(r'<link[^>]*href="(/static/[^"]+\.css)"', page)
+    assert pictures
+    assert styles
+    assert shop.get(pictures[0]).headers["Content-Type"] == "image/webp"
+    assert shop.get(styles[0]).headers["Content-Type"].startswith("text/css")
+    assert shop.get("/static/admin/css/base.css").status_code == 200
+
+
+def test_collected_styles_have_hashed_names(shop: Shop) -> None:
+    shop.manage("collectstatic", "--no-input", "-v0")
+    code = (
+        "import django; django.setup()\n"
+        "from django.templatetags.static import static; print(static('site/favicon.svg'))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=shop.environment, capture_output=True, text=True)
+    assert re.fullmatch(r"/static/site/favicon\.[0-9a-f]{12}\.svg", done.stdout.strip())
+
+
+def test_an_uploaded_picture_finds_the_product_it_shows(shop: Shop) -> None:
+    with (DEMO_CATALOGUE / "images" / "V0007.jpg").open("rb") as picture:
+        answer = requests.post(f"{shop.address}/api/v1/search/image/", files={"image": picture}, timeout=60).json()
+    best = answer["matches"][0]
+    assert best["score"] > 0.99
+    assert "V0007" in [match["product_id"] for match in answer["matches"] if match["score"] > 0.99]
+
+
+def test_a_new_build_is_served_without_a_restart(shop: Shop, tmp_path: Path) -> None:
+    before = shop.get("/api/v1/index/").json()
+    header = (DEMO_CATALOGUE / "fashion.csv").read_text().splitlines()[0]
+    (tmp_path / "new.csv").write_text(f"{header}\nNEW,,,,,,,A newcomer,V0001.jpg,\n")
+    shop.manage("import_fashion", str(tmp_path / "new.csv"), "--images", str(DEMO_CATALOGUE / "images"))
+    assert shop.get("/api/v1/index/").json()["waiting"] == 1
+    shop.manage("build_index")
+    after = shop.get("/api/v1/index/").json()
+    assert (after["looks"], after["waiting"]) == (before["looks"] + 1, 0)
+    for _ in range(6):  # both workers
+        first = shop.get("/api/v1/products/NEW/similar/?k=1").json()["matches"][0]
+        assert first["product_id"] == "V0001"
+
+
+def test_a_broken_index_leaves_the_pages_whole(shop: Shop) -> None:
+    current = shop.folder / "builds" / "CURRENT"
+    published = current.read_text()
+    index = shop.folder / "builds" / published / "faiss.index"
+    content = index.read_bytes()
+    server_before = shop.address
+    shop.address = f"http://127.0.0.1:{free_port()}"
+    index.write_bytes(content[:-1])
+    server = shop.serve()
+    try:
+        page = shop.get("/products/V0001/")
+        assert page.status_code == 200
+        assert "being prepared" in page.text
+        assert shop.get("/readyz").status_code == 503
+        assert "build_index" in shop.get("/api/v1/products/V0001/similar/").json()["detail"]
+    finally:
+        server.terminate()
+        server.wait(20)
+        index.write_bytes(content)
+        shop.address = server_before
