@@ -45,11 +45,17 @@ class Product(models.Model):
     colour = models.CharField(_("colour"), max_length=100, blank=True, db_index=True)
     usage = models.CharField(_("usage"), max_length=100, blank=True, db_index=True)
     image_name = models.CharField(
-        _("image"), max_length=255, blank=True, help_text=_("The file's name in the catalogue's folder of images.")
+        _("image"),
+        max_length=255,
+        blank=True,
+        help_text=_("The file's name in the catalogue's folder of images."),
     )
     image_url = models.CharField(_("image address"), max_length=2000, blank=True, db_index=True)
     extra = models.JSONField(
-        _("further columns"), default=dict, blank=True, help_text=_("Columns of the file that Vitrine does not know.")
+        _("further columns"),
+        default=dict,
+        blank=True,
+        help_text=_("Columns of the file that Vitrine does not know."),
     )
     source = models.JSONField(
         default=dict,
@@ -59,7 +65,11 @@ class Product(models.Model):
 
     hidden = models.BooleanField(_("hidden"), default=False, db_index=True)
     missing_since = models.DateTimeField(
-        _("missing since"), null=True, blank=True, editable=False, help_text=_("When the file no longer had it.")
+        _("missing since"),
+        null=True,
+        blank=True,
+        editable=False,
+        help_text=_("When the file no longer had it."),
     )
 
     image = models.FileField(_("picture"), blank=True, max_length=120, editable=False)

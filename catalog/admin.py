@@ -1,0 +1,255 @@
+"""Looking after products by hand."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django import forms
+from django.contrib import admin
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
+
+from catalog import images
+from catalog.models import Product
+
+if TYPE_CHECKING:
+    from django.core.files.uploadedfile import UploadedFile
+
+    ProductModelForm = forms.ModelForm[Product]
+    ProductModelAdmin = admin.ModelAdmin[Product]
+else:  # generic for the type checker only
+    ProductModelForm, ProductModelAdmin = forms.ModelForm, admin.ModelAdmin
+
+_LIST_THUMBNAIL_PX = 72
+_PREVIEW_PX = 480
+
+
+class PictureStateFilter(admin.SimpleListFilter):
+    """Products by what is known of their picture."""
+
+    title = _("picture")
+    parameter_name = "picture"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return [("ok", _("in place")), ("failed", _("failed")), ("none", _("none"))]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Product]) -> QuerySet[Product]:
+        match self.value():
+            case "ok":
+                return queryset.filter(embedding_row__isnull=False, image_error="")
+            case "failed":
+                return queryset.exclude(image_error="")
+            case "none":
+                return queryset.filter(embedding_row__isnull=True, image_error="")
+        return queryset
+
+
+class VisibilityFilter(admin.SimpleListFilter):
+    """Products that visitors see, and why they do not see the others."""
+
+    title = _("visibility")
+    parameter_name = "visible"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return [("yes", _("shown")), ("hidden", _("hidden by hand")), ("missing", _("missing in the file"))]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Product]) -> QuerySet[Product]:
+        match self.value():
+            case "yes":
+                return queryset.filter(hidden=False, missing_since=None)
+            case "hidden":
+                return queryset.filter(hidden=True)
+            case "missing":
+                return queryset.exclude(missing_since=None)
+        return queryset
+
+
+class ProductForm(ProductModelForm):
+    """A product and, where one is chosen, its new picture."""
+
+    new_picture = forms.FileField(
+        label=_("new picture"),
+        required=False,
+        help_text=_("JPEG, PNG, WebP or GIF, at most 10 MiB and 25 megapixels. Imports leave it in place."),
+        widget=forms.FileInput(attrs={"accept": "image/jpeg,image/png,image/webp,image/gif"}),
+    )
+
+    class Meta:
+        model = Product
+        fields = [
+            "product_id",
+            "title",
+            "gender",
+            "category",
+            "sub_category",
+            "product_type",
+            "colour",
+            "usage",
+            "hidden",
+            "image_name",
+            "image_url",
+        ]
+
+    verified: images.VerifiedImage | None = None
+
+    def clean_product_id(self) -> str:
+        product_id: str = self.cleaned_data["product_id"]
+        if any(segment in ("", ".", "..") for segment in product_id.split("/")):
+            raise forms.ValidationError(
+                _("It becomes part of an address: no '/' at its ends, no '//', no '.' or '..' between slashes.")
+            )
+        return product_id
+
+    def clean_new_picture(self) -> None:
+        upload: UploadedFile[Any] | None = self.cleaned_data["new_picture"]
+        if upload is None:
+            return
+        try:
+            self.verified = images.verify(upload.read(images.MAX_BYTES + 1))
+        except images.ImageError as error:
+            raise forms.ValidationError(str(error)) from error
+
+
+@admin.register(Product)
+class ProductAdmin(ProductModelAdmin):
+    form = ProductForm
+    list_display = [
+        "list_thumbnail",
+        "product_id",
+        "title",
+        "product_type",
+        "colour",
+        "picture_state",
+        "shown",
+    ]
+    list_display_links = ["list_thumbnail", "product_id", "title"]
+    list_filter = [
+        PictureStateFilter,
+        VisibilityFilter,
+        "gender",
+        "category",
+        "sub_category",
+        "product_type",
+        "colour",
+        "usage",
+    ]
+    search_fields = ["product_id", "title"]
+    search_help_text = _("Words of the title, or an id")
+    ordering = ["pk"]
+    list_per_page = 50
+    list_max_show_all = 0
+    # Counting the whole table again beside every filtered list costs a scan and tells nobody anything.
+    show_full_result_count = False
+    actions = ["hide", "show"]
+    readonly_fields = [
+        "preview",
+        "picture_state",
+        "further_columns",
+        "image_size",
+        "image_sha256",
+        "image_source",
+        "embedding_row",
+        "missing_since",
+        "created_at",
+        "updated_at",
+    ]
+    fieldsets = [
+        (None, {"fields": ["product_id", "title", "hidden"]}),
+        (_("Attributes"), {"fields": ["gender", "category", "sub_category", "product_type", "colour", "usage"]}),
+        (_("Picture"), {"fields": ["preview", "picture_state", "new_picture", "image_name", "image_url"]}),
+        (_("Further columns of the file"), {"fields": ["further_columns"]}),
+        (
+            _("Technical"),
+            {
+                "classes": ["collapse"],
+                "fields": [
+                    "image_size",
+                    "image_sha256",
+                    "image_source",
+                    "embedding_row",
+                    "missing_since",
+                    "created_at",
+                    "updated_at",
+                ],
+            },
+        ),
+    ]
+
+    def save_model(self, request: HttpRequest, obj: Product, form: Any, change: bool) -> None:
+        if change and {"image_name", "image_url"} & set(form.changed_data):
+            # Another picture is named: the next import shall look for it.
+            obj.image_source = ""
+        super().save_model(request, obj, form, change)
+        verified = form.verified
+        if verified is not None:
+            source = f"upload:{verified.sha256}"
+            images.accept([images.Acceptance(obj.pk, images.store(verified), source)])
+            obj.refresh_from_db()
+
+    @admin.display(description=_("picture"))
+    def list_thumbnail(self, product: Product) -> SafeString | str:
+        return _picture(product, _LIST_THUMBNAIL_PX, product.title) or "–"
+
+    @admin.display(description=_("preview"))
+    def preview(self, product: Product) -> SafeString | str:
+        small = _picture(product, _PREVIEW_PX, product.title)
+        return format_html('<a href="{}">{}</a>', product.image.url, small) if small else "–"
+
+    @admin.display(description=_("picture's state"))
+    def picture_state(self, product: Product) -> str:
+        if product.image_error and product.image:
+            return str(_("the former one; the new one failed: %s") % product.image_error)
+        if product.image_error:
+            return str(_("failed: %s") % product.image_error)
+        return str(_("in place")) if product.image else str(_("none"))
+
+    @admin.display(description=_("shown"), boolean=True)
+    def shown(self, product: Product) -> bool:
+        return product.is_visible
+
+    @admin.display(description=_("size"))
+    def image_size(self, product: Product) -> str:
+        return f"{product.image_width} × {product.image_height}" if product.image else "–"
+
+    @admin.display(description=_("values"))
+    def further_columns(self, product: Product) -> SafeString | str:
+        if not product.extra:
+            return "–"
+        rows = format_html_join("", '<tr><th scope="row">{}</th><td>{}</td></tr>', product.extra.items())
+        return format_html("<table>{}</table>", rows)
+
+    @admin.action(description=_("Hide the selected products"), permissions=["change"])
+    def hide(self, request: HttpRequest, queryset: QuerySet[Product]) -> None:
+        self._set_hidden(request, queryset, hidden=True)
+
+    @admin.action(description=_("Show the selected products"), permissions=["change"])
+    def show(self, request: HttpRequest, queryset: QuerySet[Product]) -> None:
+        self._set_hidden(request, queryset, hidden=False)
+
+    def _set_hidden(self, request: HttpRequest, queryset: QuerySet[Product], *, hidden: bool) -> None:
+        count = queryset.filter(~Q(hidden=hidden)).update(hidden=hidden)
+        sentence = (
+            ngettext("%d product is hidden now.", "%d products are hidden now.", count)
+            if hidden
+            else ngettext("%d product is shown again.", "%d products are shown again.", count)
+        )
+        self.message_user(request, sentence % count)
+
+
+def _picture(product: Product, side_px: int, alt: str) -> SafeString | None:
+    """The thumbnail, scaled by attributes: the site's policy allows no inline style."""
+    if not product.thumbnail:
+        return None
+    width, height = product.thumbnail_size
+    scale = min(1.0, side_px / max(width, height, 1))
+    return format_html(
+        '<img src="{}" width="{}" height="{}" alt="{}" loading="lazy" decoding="async">',
+        product.thumbnail.url,
+        round(width * scale),
+        round(height * scale),
+        alt,
+    )
