@@ -1,1 +1,121 @@
-class ProductPagination: ...
+"""The products over HTTP."""
+
+from __future__ import annotations
+
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import (
+    OpenApiExample,
+    OpenApiParameter,
+    OpenApiResponse,
+    extend_schema,
+    extend_schema_field,
+    extend_schema_serializer,
+    inline_serializer,
+)
+from rest_framework import generics, serializers
+
+from catalog.filters import ProductFilter
+from catalog.models import Product
+from catalog.pagination import ProductPagination
+
+EXAMPLE = {
+    "product_id": "42419",
+    "title": "Girls Knit White Top",
+    "gender": "Girls",
+    "category": "Apparel",
+    "sub_category": "Topwear",
+    "product_type": "Tops",
+    "colour": "White",
+    "usage": "Casual",
+    "extra": {"Price": "19.90"},
+    "image": "https://shop.example/media/images/5e/5e1f….jpg",
+    "image_width": 1080,
+    "image_height": 1440,
+    "thumbnail": "https://shop.example/media/thumbnails/5e/5e1f….webp",
+    "image_url": "https://images.example/42419.jpg",
+    "url": "https://shop.example/products/42419/",
+}
+
+
+@extend_schema_field({"type": "object", "additionalProperties": {}})
+class ExtraField(serializers.JSONField):
+    """Columns by name."""
+
+
+@extend_schema_serializer(examples=[OpenApiExample("A product", EXAMPLE, response_only=True)])
+class ProductSerializer(serializers.ModelSerializer[Product]):
+    """A product as visitors may see it."""
+
+    extra = ExtraField(
+        read_only=True, help_text="The columns of the file that Vitrine does not know, by name."
+    )
+    image = serializers.FileField(
+        read_only=True, allow_null=True, help_text="Address of the picture; null where there is none."
+    )
+    image_width = serializers.IntegerField(read_only=True, help_text="In pixels; 0 without picture.")
+    image_height = serializers.IntegerField(read_only=True, help_text="In pixels; 0 without picture.")
+    thumbnail = serializers.FileField(
+        read_only=True, allow_null=True, help_text="Address of a small WebP of the picture, or null."
+    )
+    image_url = serializers.CharField(
+        read_only=True, help_text="The picture's address as the catalogue's file gave it; may be empty."
+    )
+    url = serializers.SerializerMethodField(help_text="Address of the product's page.")
+
+    class Meta:
+        model = Product
+        fields = [*EXAMPLE]
+        read_only_fields = fields
+
+    @extend_schema_field(OpenApiTypes.URI)
+    def get_url(self, product: Product) -> str:
+        return str(self.context["request"].build_absolute_uri(product.get_absolute_url()))
+
+
+NOT_FOUND = OpenApiResponse(
+    inline_serializer("NotFound", {"detail": serializers.CharField()}),
+    description="There is no such product or page.",
+)
+INVALID = OpenApiResponse(
+    {"type": "object", "additionalProperties": {"type": "array", "items": {"type": "string"}}},
+    description="What is wrong, by the parameter's name.",
+)
+
+
+@extend_schema(
+    summary="Find products",
+    tags=["products"],
+    responses={200: ProductSerializer(many=True), 400: INVALID, 404: NOT_FOUND},
+)
+class ProductList(generics.ListAPIView[Product]):
+    """The products of the catalogue, by the same search, attributes and order as on the site.
+
+    An attribute may be given several times (`colour=Blue&colour=Black`): products with any of its values.
+    """
+
+    queryset = Product.objects.visible().defer("source")
+    serializer_class = ProductSerializer
+    pagination_class = ProductPagination
+    filterset_class = ProductFilter
+
+
+@extend_schema(
+    summary="One product",
+    tags=["products"],
+    parameters=[
+        OpenApiParameter(
+            "product_id",
+            OpenApiTypes.STR,
+            OpenApiParameter.PATH,
+            description="The ProductId of the catalogue's file.",
+        )
+    ],
+    responses={200: ProductSerializer, 404: NOT_FOUND},
+)
+class ProductDetail(generics.RetrieveAPIView[Product]):
+    """A product by its id. Hidden products are not found."""
+
+    queryset = Product.objects.visible().defer("source")
+    serializer_class = ProductSerializer
+    lookup_field = "product_id"
+    filter_backends = ()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, IO[str]
+from typing import IO, Any
 
 from catalog.columns import FIELD_OF
 from catalog.files import written_aside

@@ -30,9 +30,9 @@ import numpy as np
 from django.conf import settings
 from filelock import FileLock, Timeout
 
+from catalog.files import fsync, replace_file
 from similarity.embedders import Identity
 from similarity.embedders.base import file_sha256
-from similarity.files import fsync_file, fsync_folder, replace_file
 from similarity.indexes import VectorIndex, VectorIndexError, get_engine
 from similarity.looks import Layout, Part
 from similarity.vectors import Digests, Rows
@@ -189,10 +189,10 @@ def publish_build(
     )
     (aside / "manifest.json").write_text(manifest.to_json())
     for path in aside.iterdir():
-        fsync_file(path)
-    fsync_folder(aside)
+        fsync(path)
+    fsync(aside)
     aside.rename(root / build_id)
-    fsync_folder(root)
+    fsync(root)
     replace_file(current_path(), build_id.encode())
     _remove_old_builds(root, build_id)
     return manifest

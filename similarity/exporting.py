@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from catalog.files import fsync, replace_file
 from similarity import products
 from similarity.builds import BuildError
-from similarity.files import fsync_file, replace_file
 from similarity.indexes import VectorIndexError, get_engine
 from similarity.services import SimilarityUnavailable
 from similarity.serving import get_index
@@ -54,7 +54,7 @@ def export_index(folder: Path) -> ExportReport:
         folder.mkdir(parents=True, exist_ok=True)
         engine.build(matrix).save(folder)
         written = folder / engine.file_name
-        fsync_file(written)
+        fsync(written)
         written.replace(folder / "vector.index")
         replace_file(folder / "image_ids.json", json.dumps(images, indent=0).encode())
         replace_file(folder / "product_ids.json", json.dumps(ids, indent=0).encode())

@@ -25,8 +25,8 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
+from catalog.files import fsync, replace_file
 from similarity.embedders.base import Identity
-from similarity.files import fsync_folder, replace_file
 from similarity.vectors import Digests, Matrix, Rows, find_rows
 
 KEY_DTYPE = np.dtype([("row", "<i8"), ("sha256", "u1", 32), ("crc", "<u4")])
@@ -226,7 +226,7 @@ class SpaceWriter:
         sizes = (VECTOR_DTYPE.itemsize * note.dimension, KEY_DTYPE.itemsize)
         for descriptor, size in zip(self._files, sizes, strict=True):
             os.ftruncate(descriptor, len(keys) * size)  # what a killed writer left half done
-        fsync_folder(self._space.folder)
+        fsync(self._space.folder)
 
 
 def _checksum(key: np.void, vector: NDArray[np.float32]) -> int:

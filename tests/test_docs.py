@@ -33,7 +33,7 @@ def test_every_command_of_the_readme_exists(command: str) -> None:
 def test_every_option_of_the_readme_exists() -> None:
     for line in re.findall(r"manage\.py ([a-z_]+ .*)", README):
         name, *words = line.split()
-        parser = load_command_class(get_commands()[name], name).create_parser("manage.py", name)  # type: ignore[arg-type]
+        parser = load_command_class(get_commands()[name], name).create_parser("manage.py", name)
         known = {option for action in parser._actions for option in action.option_strings}
         for word in words:
             if word.startswith("#"):

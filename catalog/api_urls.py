@@ -1,0 +1,13 @@
+"""The catalogue's half of the API, version 1.
+
+`products/<product_id>/` takes slashes in: patterns such as `products/<product_id>/similar/` come before it.
+"""
+
+from django.urls import path
+
+from catalog import api, converters  # noqa: F401  (registers <product_id:…>)
+
+urlpatterns = [
+    path("products/", api.ProductList.as_view(), name="products"),
+    path("products/<product_id:product_id>/", api.ProductDetail.as_view(), name="product"),
+]

@@ -1,0 +1,112 @@
+"""What the catalogue's templates say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from django import template
+from django.core.cache import cache
+from django.urls import reverse
+from django.utils.http import urlencode
+
+from catalog.facets import value_counts
+from catalog.filters import FACET_FIELDS
+from catalog.models import Product
+
+register = template.Library()
+
+MENU_FIELDS = ("gender", "category")
+MENU_LENGTH = 4
+MENU_CACHE_S = 60
+
+
+@dataclass(frozen=True)
+class Link:
+    """A word and where it leads."""
+
+    label: str
+    url: str
+    text: str
+
+
+def _grid_url(**values: str) -> str:
+    return f"{reverse('catalog:grid')}?{urlencode(values)}"
+
+
+def _menu_values() -> list[tuple[str, str]]:
+    visible = Product.objects.visible()
+    counts = value_counts(dict.fromkeys(MENU_FIELDS, visible))
+    return [
+        (name, value)
+        for name in MENU_FIELDS
+        for value in sorted(counts.get(name, {}), key=lambda value: (-counts[name][value], value))[
+            :MENU_LENGTH
+        ]
+    ]
+
+
+@register.simple_tag
+def main_menu() -> list[Link]:
+    """The commonest genders and categories as links into the grid. One query a minute and process."""
+    values: list[tuple[str, str]] = cache.get_or_set("catalog.main_menu", _menu_values, MENU_CACHE_S) or []
+    return [Link(name, _grid_url(**{name: value}), value) for name, value in values]
+
+
+@register.simple_tag
+def breadcrumb(product: Product) -> list[Link]:
+    """Category → sub-category → type, each within the one before it."""
+    values: dict[str, str] = {}
+    links = []
+    for name in ("category", "sub_category", "product_type"):
+        if value := getattr(product, name):
+            values[name] = value
+            links.append(Link(name, _grid_url(**values), value))
+    return links
+
+
+@register.simple_tag
+def attributes(product: Product) -> list[Link]:
+    """The product's attributes, each with the products that share it."""
+    return [
+        Link(str(Product._meta.get_field(name).verbose_name), _grid_url(**{name: value}), value)  # type: ignore[union-attr]
+        for name in FACET_FIELDS
+        if (value := getattr(product, name))
+    ]
+
+
+@register.filter
+def picture_text(product: Product) -> str:
+    """What the picture shows, in words: "White Tops, Girls"; the title where there are no attributes."""
+    thing = f"{product.colour} {product.product_type}".strip()
+    return ", ".join(part for part in (thing, product.gender) if part) or product.title
+
+
+@register.simple_tag
+def extra_columns(product: Product) -> list[Link]:
+    """The file's other columns; `url` only where the value is the address of a web page.
+
+    What else a browser may take for an address, `javascript:` first of all, stays plain text.
+    """
+    extra: Any = product.extra
+    columns = extra.items() if isinstance(extra, dict) else ()
+    return [
+        Link(str(name), _web_address(str(value)), str(value))
+        for name, value in columns
+        if value not in ("", None)
+    ]
+
+
+def _web_address(text: str) -> str:
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        return ""
+    return text if parts.scheme in ("http", "https") and parts.hostname else ""
+
+
+@register.filter
+def percent(score: float) -> int:
+    """0..1 → 0..100."""
+    return round(100 * min(1.0, max(0.0, score)))

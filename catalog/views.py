@@ -1,0 +1,64 @@
+"""The catalogue's pages."""
+
+from __future__ import annotations
+
+from django.core.paginator import Paginator
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, render
+from django.utils.translation import gettext_lazy as _
+from django.views.decorators.http import require_safe
+
+from catalog.facets import counted_facets
+from catalog.filters import SORTS, ProductFilter
+from catalog.models import Product
+
+PRODUCTS_PER_PAGE = 24
+
+
+@require_safe
+def grid(request: HttpRequest) -> HttpResponse:
+    """The catalogue, narrowed by what the address asks for. Three queries, four when the menu has aged."""
+    asked = ProductFilter(request.GET, Product.objects.visible().defer("extra", "source"))
+    # A page that does not exist is answered with the nearest one that does.
+    page = Paginator(asked.qs, PRODUCTS_PER_PAGE).get_page(request.GET.get("page"))
+    selection = asked.selection
+    facets = counted_facets(asked)
+    return render(
+        request,
+        "catalog/grid.html",
+        {
+            "page": page,
+            "page_numbers": [
+                (number, selection.query(number) if isinstance(number, int) else "")
+                for number in page.paginator.get_elided_page_range(page.number, on_each_side=1, on_ends=1)
+            ],
+            # The first page is "?" here, so that "" is left for the gaps.
+            "previous": selection.query(page.previous_page_number()) if page.has_previous() else "",
+            "next": selection.query(page.next_page_number()) if page.has_next() else "",
+            "selection": selection,
+            "facets": facets,
+            "chips": [value for facet in facets for value in facet.chosen],
+            "sorts": [
+                (label, selection.sorted_by(sort).query(), sort == selection.sort)
+                for sort, label in (("", _("Catalogue order")), *SORTS)
+            ],
+            "canonical": request.build_absolute_uri(request.path + selection.query(page.number).rstrip("?")),
+        },
+    )
+
+
+@require_safe
+def product(request: HttpRequest, product_id: str) -> HttpResponse:
+    """One product and what looks like it. Hidden products are there for staff only."""
+    product = get_object_or_404(Product, product_id=product_id)
+    if not product.is_visible and not request.user.is_staff:
+        raise Http404
+    return render(
+        request,
+        "catalog/product.html",
+        {
+            "product": product,
+            "canonical": request.build_absolute_uri(product.get_absolute_url()),
+            "picture_url": request.build_absolute_uri(product.image.url) if product.image else "",
+        },
+    )
