@@ -46,9 +46,7 @@ class ExtraField(serializers.JSONField):
 class ProductSerializer(serializers.ModelSerializer[Product]):
     """A product as visitors may see it."""
 
-    extra = ExtraField(
-        read_only=True, help_text="The columns of the file that Vitrine does not know, by name."
-    )
+    extra = ExtraField(read_only=True, help_text="The columns of the file that Vitrine does not know, by name.")
     image = serializers.FileField(
         read_only=True, allow_null=True, help_text="Address of the picture; null where there is none."
     )

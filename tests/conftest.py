@@ -20,14 +20,14 @@ DEMO_CATALOGUE = Path(__file__).resolve().parent.parent / "fixtures" / "demo"
 @pytest.fixture(autouse=True)
 def data_dir(tmp_path: Path, settings: Any) -> Path:
     """A folder of its own for each test's pictures, spaces and builds."""
-    settings.DATA_DIR = tmp_path / "var"
-    settings.MEDIA_ROOT = tmp_path / "var" / "media"
-    settings.SIMILARITY = {
-        **settings.SIMILARITY,
-        "SPACES_DIR": tmp_path / "var" / "spaces",
-        "BUILDS_DIR": tmp_path / "var" / "builds",
-    }
-    return tmp_path / "var"
+    return use_data_dir(settings, tmp_path / "var")
+
+
+def use_data_dir(settings: Any, folder: Path) -> Path:
+    settings.DATA_DIR = folder
+    settings.MEDIA_ROOT = folder / "media"
+    settings.SIMILARITY = {**settings.SIMILARITY, "SPACES_DIR": folder / "spaces", "BUILDS_DIR": folder / "builds"}
+    return folder
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -3,10 +3,13 @@
 Set in the environment, so that the commands which tests run as processes of their own have it too.
 """
 
+import atexit
 import os
+import shutil
 import tempfile
 
 os.environ["VITRINE_DATA_DIR"] = tempfile.mkdtemp(prefix="vitrine-tests-")
+atexit.register(shutil.rmtree, os.environ["VITRINE_DATA_DIR"], ignore_errors=True)
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test asks a model hub
 for _name in ("VITRINE_MODEL", "VITRINE_POOLING", "VITRINE_MODEL_REVISION", "DATABASE_URL", "DJANGO_DEBUG"):
     os.environ.pop(_name, None)

@@ -41,9 +41,7 @@ def _menu_values() -> list[tuple[str, str]]:
     return [
         (name, value)
         for name in MENU_FIELDS
-        for value in sorted(counts.get(name, {}), key=lambda value: (-counts[name][value], value))[
-            :MENU_LENGTH
-        ]
+        for value in sorted(counts.get(name, {}), key=lambda value: (-counts[name][value], value))[:MENU_LENGTH]
     ]
 
 
@@ -91,11 +89,7 @@ def extra_columns(product: Product) -> list[Link]:
     """
     extra: Any = product.extra
     columns = extra.items() if isinstance(extra, dict) else ()
-    return [
-        Link(str(name), _web_address(str(value)), str(value))
-        for name, value in columns
-        if value not in ("", None)
-    ]
+    return [Link(str(name), _web_address(str(value)), str(value)) for name, value in columns if value not in ("", None)]
 
 
 def _web_address(text: str) -> str:

@@ -18,22 +18,22 @@ register = template.Library()
 @register.inclusion_tag("similarity/panel.html")
 def similar_panel(product: Product, k: int = DEFAULT_K) -> dict[str, Any]:
     """The products that look like this one. Without an index the page stays whole and the panel says why."""
-    answer = Answer(product.product_id, (), {})
-    try:
-        answer = similar_to(product, k)
-        reason = "" if answer.matches else _reason(product, answer)
-    except SimilarityUnavailable as error:
-        logger.warning("No similar items for %s: %s", product.product_id, error)
-        reason = _("Similar items are being prepared. Please come back soon.")
-    return {"answer": answer, "heading": _("Similar items"), "reason": reason}
-
-
-def _reason(product: Product, answer: Answer) -> str:
+    answer, reason = Answer(product.product_id, (), {}), ""
     if product.embedding_row is None:
-        return _("Without a picture, there is nothing to compare.")
+        reason = _("Without a picture, there is nothing to compare.")
+    else:
+        try:
+            answer = similar_to(product, k)
+        except SimilarityUnavailable as error:
+            logger.warning("No similar items for %s: %s", product.product_id, error)
+            reason = _("Similar items are being prepared. Please come back soon.")
     if answer.waiting:
-        return _("This picture is new; its similar items appear when the index is next built.")
-    return _("Nothing else in the catalogue compares to it yet.")
+        reason = _("This picture is new; its similar items appear when the index is next built.")
+    return {
+        "answer": answer,
+        "heading": _("Similar items"),
+        "reason": reason or _("Nothing else in the catalogue compares to it yet."),
+    }
 
 
 @register.inclusion_tag("similarity/index_status.html", name="index_status")

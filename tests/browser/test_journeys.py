@@ -1,0 +1,125 @@
+"""What people do with the shop, in a real browser."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, ViewportSize, expect
+
+PHONE = ViewportSize(width=390, height=844)
+SMALLEST = ViewportSize(width=320, height=640)
+
+
+def test_browse_filter_open_and_go_on_from_product_to_product(page: Page, shop: str, complaints: list[str]) -> None:
+    page.goto(shop)
+    expect(page.locator(".card")).to_have_count(24)
+    page.get_by_role("link", name=re.compile("^Women")).last.click()
+    expect(page).to_have_url(re.compile("gender=Women"))
+    expect(page.get_by_role("heading", level=1)).to_have_text("Women")
+    page.locator(".card").first.click()
+    for _ in range(3):
+        expect(page.get_by_role("heading", name="Similar items")).to_be_visible()
+        expect(page.locator(".similar .card")).to_have_count(12)
+        title = page.locator(".similar .card__title").first.inner_text()
+        page.locator(".similar .card").first.click()
+        expect(page.get_by_role("heading", level=1)).to_have_text(title)
+    page.go_back()
+    expect(page.locator(".similar .card")).to_have_count(12)
+    assert complaints == []
+
+
+def test_search_and_take_filters_away_again(page: Page, shop: str) -> None:
+    page.goto(shop)
+    page.get_by_role("searchbox").fill("navy")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", level=1)).to_have_text("“navy”")
+    found = page.locator(".card").count()
+    assert 0 < found < 24
+    page.get_by_role("link", name="Remove “navy”").click()
+    expect(page.locator(".card")).to_have_count(24)
+
+
+def test_it_works_without_javascript(browser: Browser, shop: str) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(shop)
+    page.get_by_role("link", name=re.compile("^Accessories")).last.click()
+    page.locator(".card").first.click()
+    expect(page.locator(".similar .card")).to_have_count(12)
+    context.close()
+
+
+def test_it_works_by_keyboard(page: Page, shop: str) -> None:
+    page.goto(shop)
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Skip to content")).to_be_focused()
+    page.keyboard.press("Enter")
+    for _ in range(80):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.classList.contains('card')"):
+            break
+    outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+    assert outline != "none"
+    page.keyboard.press("Enter")
+    expect(page).to_have_url(re.compile("/products/"))
+
+
+@pytest.mark.parametrize("size", [PHONE, SMALLEST])
+def test_nothing_sticks_out_on_a_phone(page: Page, shop: str, size: ViewportSize) -> None:
+    page.set_viewport_size(size)
+    for path in ("/", "/products/V0001/", "/?q=nothing", "/nowhere/"):
+        page.goto(shop + path)
+        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), path
+
+
+def test_filters_open_and_close_on_a_phone(page: Page, shop: str) -> None:
+    page.set_viewport_size(PHONE)
+    page.goto(shop)
+    choice = page.locator(".filters .choice").first
+    expect(choice).to_be_hidden()
+    page.get_by_text("Filters", exact=True).click()
+    expect(choice).to_be_visible()
+    choice.click()
+    expect(page.locator(".chip").first).to_be_visible()
+
+
+def test_pictures_are_there_and_take_their_place_before_they_come(page: Page, shop: str) -> None:
+    page.goto(f"{shop}/products/V0001/")
+    page.wait_for_load_state("networkidle")
+    pictures = page.locator("img").all()
+    assert len(pictures) == 13
+    for picture in pictures:
+        picture.scroll_into_view_if_needed()
+        expect(picture).to_have_js_property("complete", True)
+        assert picture.evaluate("(image) => image.naturalWidth > 0")
+        assert picture.get_attribute("width")
+        assert picture.get_attribute("alt")
+
+
+@pytest.mark.parametrize("path", ["/", "/?q=nothing", "/products/V0001/", "/api/docs/", "/admin/login/"])
+def test_the_browser_has_nothing_to_complain_of(page: Page, shop: str, complaints: list[str], path: str) -> None:
+    page.goto(shop + path)
+    page.wait_for_load_state("networkidle")
+    if path == "/api/docs/":
+        expect(page.locator(".opblock")).to_have_count(6)
+    assert complaints == []
+
+
+def test_the_admin_looks_after_products_and_tells_of_the_index(
+    page: Page, shop: str, complaints: list[str], admin_user: Any
+) -> None:
+    page.goto(f"{shop}/admin/")
+    page.get_by_label("Username").fill("admin")
+    page.get_by_label("Password").fill("password")
+    page.get_by_role("button", name="Log in").click()
+    index = page.locator(".index-status")
+    expect(index).to_contain_text("efficientnet-lite0")
+    expect(index).to_contain_text("40 × 384")
+    page.get_by_role("link", name="Products", exact=True).first.click()
+    expect(page.locator("#result_list tbody tr")).to_have_count(40)
+    expect(page.locator("#result_list img").first).to_be_visible()
+    page.locator("#result_list tbody th a").first.click()
+    expect(page.get_by_role("link", name=re.compile("View on site", re.IGNORECASE))).to_be_visible()
+    assert complaints == []
