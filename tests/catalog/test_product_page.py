@@ -98,7 +98,7 @@ def test_pictures_are_cached_for_ever_and_are_nothing_but_pictures(client: Clien
         assert answer.headers["Content-Type"] == kind
         assert answer.headers["Cache-Control"] == "public, max-age=31536000, immutable"
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
-    assert client.get(product.image.url).getvalue() == picture((20, 80, 40))  # type: ignore[attr-defined]
+    assert client.get(product.image.url).getvalue() == picture((20, 80, 40))
 
 
 @pytest.mark.parametrize(
