@@ -96,6 +96,8 @@ class SimilarView(APIView):
 
     @extend_schema(
         operation_id="products_similar",
+        summary="Products that look like a product",
+        tags=["similarity"],
         parameters=[K_PARAMETER, MIX_PARAMETER],
         responses={200: AnswerSerializer, 400: OpenApiResponse(description="k or mix make no sense."), 404: None},
     )
@@ -112,11 +114,11 @@ class ImageSearchView(APIView):
     """The products that look like an uploaded picture."""
 
     parser_classes = [MultiPartParser]
-    # No session is read, so that other sites' front ends may post without a CSRF token.
-    authentication_classes: list[Any] = []
 
     @extend_schema(
         operation_id="search_image",
+        summary="Products that look like a picture",
+        tags=["similarity"],
         request={"multipart/form-data": ImageQuestionSerializer},
         responses={200: AnswerSerializer, 400: OpenApiResponse(description="The picture, k or mix make no sense.")},
     )
@@ -137,7 +139,9 @@ class ImageSearchView(APIView):
 class IndexView(APIView):
     """What the index holds, and what waits for it."""
 
-    @extend_schema(operation_id="index", responses=IndexStatusSerializer)
+    @extend_schema(
+        operation_id="index", summary="State of the index", tags=["similarity"], responses=IndexStatusSerializer
+    )
     def get(self, request: Request) -> Response:
         return Response(index_status().to_json())
 
@@ -149,11 +153,12 @@ class RecipeView(APIView):
     """
 
     parser_classes = [JSONParser]
-    authentication_classes: list[Any] = []
     versioning_class = None
 
     @extend_schema(
         operation_id="get_similar",
+        summary="As the plain recipe's front end asks",
+        tags=["similarity"],
         request=RecipeQuestionSerializer,
         responses={200: RecipeAnswerSerializer, 400: OpenApiResponse(description="No image_path."), 404: None},
         examples=[OpenApiExample("A product's ImageURL", value={"image_path": "https://shop.example/42419.jpg"})],
