@@ -64,6 +64,8 @@ SIMILARITY: dict[str, Any] = {
             },
         },
     },
+    # What runs networks (auto, torch, openvino), in which numbers (auto, float32, bfloat16, int8).
+    "RUNTIME": {"NAME": env.str("VITRINE_RUNTIME", "auto"), "PRECISION": env.str("VITRINE_PRECISION", "auto")},
     "INDEX": {"BACKEND": "similarity.indexes.faiss.FaissIndex"},
     # The default mix: how much each part of a look weighs.
     "MIX": {"style": 1.0, "colour": 0.5},

@@ -119,6 +119,7 @@ def _embed(
     embedded = failed = 0
     started = time.monotonic()
     if len(work):
+        pipeline.calibrate(work, embedders)
         with ExitStack() as stack:
             writers = {part: stack.enter_context(space.writing()) for part, space in spaces.items()}
             for batch in progress(pipeline.embed(work, embedders, writers), len(work)):

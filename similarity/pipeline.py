@@ -6,13 +6,16 @@ has given is on the disk before the next one begins, so that a process killed an
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,10 +26,16 @@ from similarity.embedders import Embedder
 from similarity.products import Pictures
 from similarity.spaces import Space, SpaceWriter
 
+if TYPE_CHECKING:
+    from PIL import Image
+
 logger = logging.getLogger(__name__)
 
-BATCH = 16
-DECODERS = 2
+DECODERS = os.cpu_count() or 1
+CALIBRATION = 64
+"""Pictures that int8 is fitted on."""
+AHEAD = 2
+"""Batches of prepared pictures that wait for the network, beyond those it works on."""
 
 
 @dataclass(frozen=True)
@@ -64,19 +73,62 @@ def plan_work(pictures: Pictures, spaces: Mapping[str, Space], *, full: bool = F
 
 
 def embed(work: Work, embedders: Mapping[str, Embedder], writers: Mapping[str, SpaceWriter]) -> Iterator[Batch]:
-    """Do the work, a batch at a time; each batch is on the disk when it is yielded."""
+    """Do the work, a batch at a time; each batch is on the disk when it is yielded.
+
+    Networks that can work on several batches at once have them; results are written in order.
+    """
+    under_way: deque[_UnderWay] = deque()
     with ThreadPoolExecutor(DECODERS, thread_name_prefix="decode") as pool:
         prepared = _prepare_ahead(pool, work, embedders)
-        while batch := list(islice(prepared, BATCH)):
-            for part, embedder in embedders.items():
-                lacking = [item for item in batch if part in item.arrays]
-                if not lacking:
-                    continue
-                vectors = embedder.embed_prepared([item.arrays[part] for item in lacking])
-                at = np.array([item.at for item in lacking])
-                writers[part].append(work.pictures.rows[at], work.pictures.digests[at], vectors)
-            failed = sum(not item.arrays for item in batch)
-            yield Batch(embedded=len(batch) - failed, failed=failed)
+        while batch := list(islice(prepared, _batch_size(embedders))):
+            under_way.append(_submit(batch, embedders))
+            if len(under_way) >= max(embedder.lanes for embedder in embedders.values()):
+                yield _write(under_way.popleft(), work, embedders, writers)
+        while under_way:
+            yield _write(under_way.popleft(), work, embedders, writers)
+
+
+def _batch_size(embedders: Mapping[str, Embedder]) -> int:
+    return max(embedder.batch for embedder in embedders.values())
+
+
+def calibrate(work: Work, embedders: Mapping[str, Embedder]) -> None:
+    """Show the embedders pictures from all over the work, before it begins."""
+    some = np.unique(np.linspace(0, len(work) - 1, CALIBRATION, dtype=np.int64)) if len(work) else np.empty(0, int)
+
+    def images() -> Iterator[Image.Image]:
+        for _, path in products.picture_paths(work.pictures.rows[some]):
+            with contextlib.suppress(ImageError):
+                yield open_rgb(path, _decoded_px(embedders))
+
+    for embedder in embedders.values():
+        embedder.calibrate(images())
+
+
+@dataclass(frozen=True)
+class _UnderWay:
+    """A batch in the networks: for each part, which of its pictures, and what is being made of them."""
+
+    size: int
+    unreadable: int
+    parts: dict[str, tuple[list[int], Future[NDArray[np.float32]]]]
+
+
+def _submit(batch: list[_Prepared], embedders: Mapping[str, Embedder]) -> _UnderWay:
+    parts = {}
+    for part, embedder in embedders.items():
+        lacking = [item for item in batch if part in item.arrays]
+        if lacking:
+            stacked = np.stack([item.arrays[part] for item in lacking])
+            parts[part] = ([item.at for item in lacking], embedder.submit(stacked))
+    return _UnderWay(len(batch), sum(not item.arrays for item in batch), parts)
+
+
+def _write(done: _UnderWay, work: Work, embedders: Mapping[str, Embedder], writers: Mapping[str, SpaceWriter]) -> Batch:
+    for part, (at, future) in done.parts.items():
+        vectors = embedders[part].vectors(future.result())
+        writers[part].append(work.pictures.rows[at], work.pictures.digests[at], vectors)
+    return Batch(embedded=done.size - done.unreadable, failed=done.unreadable)
 
 
 @dataclass(frozen=True)
@@ -88,11 +140,12 @@ class _Prepared:
 
 
 def _prepare_ahead(pool: ThreadPoolExecutor, work: Work, embedders: Mapping[str, Embedder]) -> Iterator[_Prepared]:
-    """Prepared pictures in order, never more than two batches ahead of whoever takes them."""
+    """Prepared pictures in order, a bounded number of them ahead of whoever takes them."""
+    shorter_px = _decoded_px(embedders)
 
     def prepare(at: int, path: Path) -> _Prepared:
         try:
-            image = open_rgb(path)
+            image = open_rgb(path, shorter_px)
         except ImageError as error:
             logger.warning("The picture %s cannot be embedded: %s", path, error)
             return _Prepared(at, {})
@@ -104,10 +157,16 @@ def _prepare_ahead(pool: ThreadPoolExecutor, work: Work, embedders: Mapping[str,
     try:
         for at, path in products.picture_paths(work.pictures.rows):
             waiting.append(pool.submit(prepare, at, path))
-            if len(waiting) >= 2 * BATCH:
+            if len(waiting) >= AHEAD * _batch_size(embedders):
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
     finally:
         for future in waiting:
             future.cancel()
+
+
+def _decoded_px(embedders: Mapping[str, Embedder]) -> int | None:
+    """The shorter side that decoding may stop at: twice what is asked for keeps the neighbours (see docs)."""
+    wanted = [embedder.shorter_px for embedder in embedders.values()]
+    return None if None in wanted else 2 * max(px for px in wanted if px is not None)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +36,8 @@ class Identity:
     revision: str
     weights_sha256: str
     preprocessing: str
+    numbers: str = "float"
+    """"float" for float32 and bfloat16, whose neighbours are the same; "int8"."""
 
     @property
     def key(self) -> str:
@@ -66,19 +69,45 @@ class Embedder(ABC):
     def infer(self, prepared: NDArray[np.generic]) -> NDArray[np.floating]:
         """(n, …) stacked from `prepare` → (n, dim), of any length."""
 
-    def embed_prepared(self, prepared: Sequence[NDArray[np.generic]]) -> Matrix:
-        """Vectors (n, dim) float32 of prepared pictures, each of unit length, or zeros where nothing is seen.
+    def calibrate(self, images: Iterable[Image.Image]) -> None:  # noqa: B027 (most have nothing to do)
+        """Look at some of the catalogue's pictures before the first is embedded; most embedders need not."""
+
+    @property
+    def lanes(self) -> int:
+        """How many batches are worth having under way at once."""
+        return 1
+
+    @property
+    def batch(self) -> int:
+        """How many pictures a batch should have."""
+        return 16
+
+    @property
+    def shorter_px(self) -> int | None:
+        """The shorter side at which pictures are wanted; decoders may stop at twice that. None: the whole picture."""
+        return None
+
+    def submit(self, prepared: NDArray[Any]) -> Future[NDArray[np.float32]]:
+        """`infer` for throughput, perhaps in another thread."""
+        future: Future[NDArray[np.float32]] = Future()
+        try:
+            future.set_result(np.asarray(self.infer(prepared), dtype=np.float32))
+        except Exception as error:  # noqa: BLE001 (raised where the result is asked for)
+            future.set_exception(error)
+        return future
+
+    def vectors(self, inferred: NDArray[np.floating]) -> Matrix:
+        """Vectors (n, dim) float32 of what `infer` gave, of unit length, or zeros where nothing is seen.
 
         Raises EmbedderError where the network answers with something that is no number.
         """
-        vectors = self.infer(np.stack(prepared))
-        if not np.isfinite(vectors).all():
+        if not np.isfinite(inferred).all():
             raise EmbedderError(f"{self.name} answered with values that are no numbers; are its weights whole?")
-        return unit(vectors)
+        return unit(inferred)
 
     def embed(self, images: Sequence[Image.Image]) -> Matrix:
-        """Vectors (n, dim) float32 of RGB pictures, as `embed_prepared`."""
-        return self.embed_prepared([self.prepare(image) for image in images])
+        """Vectors (n, dim) float32 of RGB pictures, as soon as possible."""
+        return self.vectors(self.infer(np.stack([self.prepare(image) for image in images])))
 
 
 def file_sha256(*paths: Path) -> str:

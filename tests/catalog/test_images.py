@@ -213,3 +213,14 @@ def test_a_changed_picture_draws_a_row_and_the_same_one_does_not() -> None:
     product.refresh_from_db()
     assert product.embedding_row is not None
     assert product.embedding_row > first
+
+
+def test_a_large_jpeg_may_come_smaller_but_never_below_what_is_asked(tmp_path: Path) -> None:
+    path = tmp_path / "large.jpg"
+    path.write_bytes(picture((10, 90, 200), (1080, 1440), "JPEG"))
+    assert images.open_rgb(path).size == (1080, 1440)
+    assert images.open_rgb(path, shorter_px=512).size == (540, 720)
+    assert images.open_rgb(path, shorter_px=541).size == (1080, 1440)
+    assert images.open_rgb(path, shorter_px=100).size == (135, 180)
+    (tmp_path / "small.png").write_bytes(picture(size=(60, 80)))
+    assert images.open_rgb(tmp_path / "small.png", shorter_px=512).size == (60, 80)

@@ -1,0 +1,111 @@
+"""What embedders that run a network share: preprocessing in the threads that decode, a session of the runtime."""
+
+from __future__ import annotations
+
+import threading
+from abc import abstractmethod
+from collections.abc import Iterable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from django.conf import settings
+from numpy.typing import NDArray
+
+from similarity.embedders.base import Embedder, EmbedderError, limit_elongation
+from similarity.runtimes import Network, RuntimeUnavailable, Session, choose_runtime, get_runtime
+from similarity.runtimes.gather import Gatherer
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+BICUBIC = 3
+"""Pillow's number, which preprocessors' files use too."""
+
+
+@dataclass(frozen=True)
+class Crop:
+    """The usual preprocessing: the shorter side to `shorter_px`, then the central `height` × `width` pixels.
+
+    `mean` and `scale` are those of a channel, of pixels from 0 to 255; the runtime applies them.
+    """
+
+    shorter_px: int
+    height: int
+    width: int
+    mean: tuple[float, ...]
+    scale: tuple[float, ...]
+    resample: int = BICUBIC
+
+    def __call__(self, image: Image.Image) -> NDArray[np.uint8]:
+        """(height, width, 3) uint8."""
+        image = limit_elongation(image)
+        width, height = image.size
+        shorter = min(width, height)
+        # Truncated, as transformers' processors do, so that both see the same pixels.
+        size = (int(self.shorter_px * width / shorter), int(self.shorter_px * height / shorter))
+        left, top = (size[0] - self.width) // 2, (size[1] - self.height) // 2
+        resized = image.resize(size, self.resample)
+        return np.asarray(resized.crop((left, top, left + self.width, top + self.height)), dtype=np.uint8)
+
+
+class NetworkEmbedder(Embedder):
+    """An embedder whose vectors come out of a network that a runtime runs."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self._lock = threading.Lock()
+        self._session: Session | None = None
+        self._gatherer: Gatherer | None = None
+
+    @abstractmethod
+    def network(self) -> Network:
+        """The network and its normalisation; loads nothing."""
+
+    def infer(self, prepared: NDArray[Any]) -> NDArray[np.floating]:
+        """One batch as soon as possible. Pictures that several threads bring at once share one."""
+        self._open(prepared[:1])
+        assert self._gatherer is not None
+        return self._gatherer.infer(prepared)
+
+    def submit(self, prepared: NDArray[Any]) -> Future[NDArray[np.float32]]:
+        return self._open(prepared[:1]).submit(prepared)
+
+    @property
+    def lanes(self) -> int:
+        return self._session.lanes if self._session else 1
+
+    @property
+    def batch(self) -> int:
+        return self._session.batch if self._session else super().batch
+
+    def calibrate(self, images: Iterable[Image.Image]) -> None:
+        """Open the session with pictures that int8 is fitted on, where it was not fitted before."""
+        if self._session is None and choose_runtime().precision == "int8":
+            prepared = [self.prepare(image) for image in images]
+            if prepared:
+                self._open(prepared[0][np.newaxis], np.stack(prepared))
+
+    def _open(self, example: NDArray[Any], calibration: NDArray[Any] | None = None) -> Session:
+        """The session of this process, opened by whoever comes first. Raises EmbedderError where there is no way."""
+        if self._session is None:
+            with self._lock:
+                if self._session is None:
+                    choice = choose_runtime()
+                    cache = Path(settings.SIMILARITY["SPACES_DIR"]) / "converted"
+                    try:
+                        session = get_runtime(choice.runtime).open(
+                            self.network(), choice.precision, example, cache, calibration
+                        )
+                    except RuntimeUnavailable as error:
+                        raise EmbedderError(str(error)) from error
+                    self.use(session)
+        assert self._session is not None
+        return self._session
+
+    def use(self, session: Session) -> None:
+        """Run the network in this session from now on; without it, in the runtime of the settings."""
+        self._gatherer = Gatherer(session.infer)
+        self._session = session
