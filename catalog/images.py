@@ -236,7 +236,7 @@ def _orientation(image: Image.Image) -> int:
 def store(verified: VerifiedImage) -> StoredImage:
     """Put the original and its thumbnail under MEDIA_ROOT, where they are not there yet.
 
-    Names are made of the content, so a file that is there is the right one and is never written again.
+    Names are made of the content; a file that no longer has its content is written again.
     """
     digest = verified.sha256
     stored = StoredImage(
@@ -247,7 +247,7 @@ def store(verified: VerifiedImage) -> StoredImage:
         sha256=digest,
     )
     media = Path(settings.MEDIA_ROOT)
-    if not _is_there(media / stored.image):
+    if not _holds(media / stored.image, verified.data):
         replace_file(media / stored.image, verified.data)
     if not _is_there(media / stored.thumbnail):
         replace_file(media / stored.thumbnail, _thumbnail(verified))
@@ -258,6 +258,13 @@ def are_stored(*names: str) -> bool:
     """Whether all of these files lie under MEDIA_ROOT."""
     media = str(settings.MEDIA_ROOT)
     return all(names) and all(_is_there(f"{media}/{name}") for name in names)
+
+
+def _holds(path: Path, data: bytes) -> bool:
+    try:
+        return path.stat().st_size == len(data) and path.read_bytes() == data
+    except OSError:
+        return False
 
 
 def _is_there(path: Path | str) -> bool:

@@ -2,10 +2,13 @@
 
 import os
 import secrets
+import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from csp.constants import NONE, SELF
+from django.core.exceptions import ImproperlyConfigured
 from environs import Env
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -16,16 +19,21 @@ env.read_env(str(BASE_DIR / ".env"), recurse=False)
 
 def _kept_secret_key(data_dir: Path) -> str:
     """The key made for this installation, kept beside its data and readable by its owner only."""
-    data_dir.mkdir(parents=True, exist_ok=True)
     path = data_dir / "secret_key"
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        if not path.is_file() or not path.read_text().strip():
+            with tempfile.NamedTemporaryFile("w", dir=data_dir, prefix=".secret_key-") as file:  # for its owner only
+                file.write(secrets.token_urlsafe(50))
+                file.flush()
+                os.fsync(file.fileno())
+                if path.is_file() and not path.read_text().strip():
+                    path.unlink(missing_ok=True)
+                with suppress(FileExistsError):  # another process was first: its key counts
+                    path.hardlink_to(file.name)
         return path.read_text().strip()
-    with os.fdopen(descriptor, "w") as file:
-        key = secrets.token_urlsafe(50)
-        file.write(key)
-    return key
+    except OSError as error:
+        raise ImproperlyConfigured(f"VITRINE_DATA_DIR={data_dir} cannot be used: {error}") from error
 
 
 # --- what an operator sets -------------------------------------------------------------------
@@ -175,6 +183,8 @@ REST_FRAMEWORK = {
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_FILTER_BACKENDS": ["django_filters.rest_framework.DjangoFilterBackend"],
     "DEFAULT_PAGINATION_CLASS": "catalog.pagination.ProductPagination",
+    "EXCEPTION_HANDLER": "catalog.api_errors.handle",
+    "DEFAULT_PARSER_CLASSES": ["catalog.api_errors.SafeJSONParser"],
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "DEFAULT_VERSIONING_CLASS": "rest_framework.versioning.NamespaceVersioning",
     "DEFAULT_VERSION": "v1",
@@ -196,8 +206,12 @@ LOGGING = {
     "disable_existing_loggers": False,
     "formatters": {"plain": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "plain"}},
+    "root": {"handlers": ["stderr"], "level": "WARNING"},
     "loggers": {
-        "catalog": {"handlers": ["stderr"], "level": "INFO"},
-        "similarity": {"handlers": ["stderr"], "level": "INFO"},
+        # Django's own default mails errors to administrators, which nobody may have named, and logs none.
+        "django": {"handlers": ["stderr"], "level": "WARNING", "propagate": False},
+        "django.server": {"handlers": ["stderr"], "level": "INFO", "propagate": False},
+        "catalog": {"level": "INFO"},
+        "similarity": {"level": "INFO"},
     },
 }

@@ -17,11 +17,13 @@ from similarity import pipeline, products
 from similarity.builds import (
     Build,
     BuildError,
+    Ingredients,
+    NoBuild,
     build_lock,
-    current_id,
     current_manifest,
-    open_build,
+    open_current,
     publish_build,
+    readable_manifests,
 )
 from similarity.embedders import Embedder, get_embedder
 from similarity.indexes import get_engine
@@ -32,6 +34,8 @@ from similarity.spaces import Entries, Space
 Progress = Callable[[Iterator[pipeline.Batch], int], Iterator[pipeline.Batch]]
 """Wraps the batches of an embedding of so many pictures, to show how far it is."""
 
+STALE_VECTORS, STALE_SHARE = 32, 0.2
+"""A space is compacted when more than this many of its vectors, and more than this share, serve no picture."""
 SAMPLE = 50_000
 """Vectors that the transforms are fitted on, at most."""
 
@@ -56,16 +60,31 @@ class BuildReport:
         return {**vars(self)}
 
 
-def chosen_model() -> str:
-    """The model to build with when none is named: the settings', else the published build's, else the default."""
+def chosen_model(default: str | None = None) -> str:
+    """The model to build with when none is named: the settings', else the published build's, else the default.
+
+    A published build that cannot be read is no reason to change the model: the last one that can be read tells it,
+    and where there is none, BuildError asks for its name.
+    """
     configured: str = settings.SIMILARITY["MODEL"]
     if configured:
         return configured
     try:
         return current_manifest().model
-    except BuildError:
-        default: str = settings.SIMILARITY["DEFAULT_MODEL"]
-        return default
+    except NoBuild:
+        return default or str(settings.SIMILARITY["DEFAULT_MODEL"])
+    except BuildError as error:
+        for manifest in readable_manifests():
+            return manifest.model
+        raise BuildError(f"{error} --model NAME (which model it was built with can no longer be read)") from error
+
+
+def _named_model(model: str) -> str:
+    """The name under which the model will be found again, from whatever folder a process works in."""
+    if model == "colour":
+        raise ImproperlyConfigured("colour is a part of every look already; name a network as the model.")
+    known = model in settings.SIMILARITY["EMBEDDERS"]
+    return str(Path(model).resolve()) if not known and Path(model).is_dir() else model
 
 
 def build_index(
@@ -80,16 +99,17 @@ def build_index(
     BuilderBusy where another process is at it; what was embedded until then is kept.
     """
     started = time.monotonic()
-    model = model or chosen_model()
+    model = _named_model(model or chosen_model())
     embedders = {"style": get_embedder(model), "colour": get_embedder("colour")}
     root = Path(settings.SIMILARITY["SPACES_DIR"])
     spaces = {part: Space(root, embedder.identity()) for part, embedder in embedders.items()}
     with build_lock():
         pictures = products.current_pictures()
         work = pipeline.plan_work(pictures, spaces, full=full)
-        embedded, failed, embedding_s = _embed(work, embedders, spaces, progress, full=full)
-        entries = {part: space.read() for part, space in spaces.items()}
-        build = None if full else _published_if_same(model, spaces, entries, pictures)
+        embedded, failed, embedding_s = _embed(work, embedders, spaces, progress)
+        _drop_stale(spaces, pictures)
+        entries = {part: space.read(verify=True) for part, space in spaces.items()}
+        build = None if full or embedded else _published_if_same(model, spaces, entries, pictures)
         changed = build is None
         manifest = _publish(model, spaces, entries, pictures) if build is None else build.manifest
     return BuildReport(
@@ -112,8 +132,6 @@ def _embed(
     embedders: dict[str, Embedder],
     spaces: dict[str, Space],
     progress: Progress,
-    *,
-    full: bool,
 ) -> tuple[int, int, float]:
     """(embedded, failed, seconds). Opens the spaces for writing only when there is something to write."""
     embedded = failed = 0
@@ -125,10 +143,17 @@ def _embed(
             for batch in progress(pipeline.embed(work, embedders, writers), len(work)):
                 embedded += batch.embedded
                 failed += batch.failed
-            if full:
-                for writer in writers.values():
-                    writer.compact()
     return embedded, failed, time.monotonic() - started
+
+
+def _drop_stale(spaces: dict[str, Space], pictures: Pictures) -> None:
+    """Compact the spaces where much of what they hold is of pictures that are gone, or has been made anew."""
+    for space in spaces.values():
+        held = space.read()
+        useful = np.count_nonzero(held.find(pictures.rows, pictures.digests) >= 0)
+        if len(held.rows) - useful > max(STALE_VECTORS, STALE_SHARE * len(held.rows)):
+            with space.writing() as writer:
+                writer.compact(keep=pictures.rows)
 
 
 def _default_weights() -> dict[str, float]:
@@ -149,7 +174,7 @@ def _published_if_same(
 ) -> Build | None:
     """The published build, if a new one would hold the same."""
     try:
-        build = open_build(current_id())
+        build = open_current()
     except BuildError:
         return None
     made, wanted = build.manifest, _indexed(entries, pictures)
@@ -173,14 +198,19 @@ def _publish(model: str, spaces: dict[str, Space], entries: dict[str, Entries], 
     for start in range(0, len(indexed), 8192):
         chunk = slice(start, start + 8192)
         looks[chunk] = layout.compose({part: held.take(positions[part][chunk]) for part, held in entries.items()})
+    if not np.isfinite(looks).all():
+        raise BuildError("Some embeddings are no numbers. Run: python manage.py build_index --full")
     return publish_build(
-        model=model,
-        identities={part: space.identity for part, space in spaces.items()},
-        spaces={part: space.name for part, space in spaces.items()},
-        layout=layout,
-        index=get_engine().build(looks),
-        rows=indexed.rows,
-        digests=indexed.digests,
+        Ingredients(
+            model=model,
+            identities={part: space.identity for part, space in spaces.items()},
+            spaces={part: space.name for part, space in spaces.items()},
+            seen={part: (held.generation, len(held.rows)) for part, held in entries.items()},
+            layout=layout,
+            index=get_engine().build(looks),
+            rows=indexed.rows,
+            digests=indexed.digests,
+        )
     )
 
 

@@ -1,7 +1,7 @@
 """Builds: immutable folders with an index over looks and all that answering needs.
 
     builds/
-      CURRENT                      the id of the published build; renamed into place, never edited
+      CURRENT                      id and manifest's SHA-256 of the published build; renamed into place
       20261122T101500-174305/
         manifest.json              what it is made of, and size and SHA-256 of every file
         faiss.index                the engine's file
@@ -13,13 +13,14 @@ A build is written under a name that nobody reads, flushed, renamed, and only th
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
 import platform
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -28,6 +29,7 @@ from typing import Any
 
 import numpy as np
 from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 from filelock import FileLock, Timeout
 
 from catalog.files import fsync, replace_file
@@ -66,6 +68,7 @@ class Manifest:
     model: str
     identities: dict[str, Identity]
     spaces: dict[str, str]
+    seen: dict[str, tuple[int, int]]
     engine: str
     count: int
     dimension: int
@@ -88,6 +91,7 @@ class Manifest:
             raise ValueError("it was written by another version of Vitrine")
         del content["metric"], content["dtype"]
         content["created_at"] = datetime.fromisoformat(content["created_at"])
+        content["seen"] = {part: tuple(values) for part, values in content["seen"].items()}
         content["identities"] = {part: Identity(**values) for part, values in content["identities"].items()}
         return cls(**content)
 
@@ -111,12 +115,21 @@ def current_path() -> Path:
     return builds_dir() / "CURRENT"
 
 
-def current_id() -> str:
-    """The id of the published build. Raises NoBuild before the first."""
+def current_manifest() -> Manifest:
+    """That of the published build. Raises NoBuild before the first, BuildError where it cannot be trusted."""
     try:
-        return current_path().read_text().strip()
+        named = current_path().read_text().split()
     except FileNotFoundError:
         raise NoBuild(f"No index has been built yet. {REPAIR}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise BuildError(f"{current_path()} cannot be read ({error}). {REPAIR}") from error
+    if len(named) != 2:
+        raise BuildError(f"{current_path()} is damaged. {REPAIR}")
+    build_id, sha256 = named
+    manifest = read_manifest(build_id)
+    if hashlib.sha256((builds_dir() / build_id / "manifest.json").read_bytes()).hexdigest() != sha256:
+        raise BuildError(f"The manifest of build {build_id} is not the one that was published. {REPAIR}")
+    return manifest
 
 
 def read_manifest(build_id: str) -> Manifest:
@@ -124,12 +137,15 @@ def read_manifest(build_id: str) -> Manifest:
     path = builds_dir() / build_id / "manifest.json"
     try:
         return Manifest.from_json(path.read_text())
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise BuildError(f"{path} cannot be used ({error}). {REPAIR}") from error
 
 
-def current_manifest() -> Manifest:
-    return read_manifest(current_id())
+def readable_manifests() -> Iterator[Manifest]:
+    """Of the builds that are kept, the youngest first; those that cannot be read are passed over."""
+    for path in sorted(builds_dir().glob("[0-9]*/manifest.json"), reverse=True):
+        with suppress(BuildError):
+            yield read_manifest(path.parent.name)
 
 
 @contextmanager
@@ -146,16 +162,21 @@ def build_lock() -> Iterator[None]:
         raise BuilderBusy(f"An index is being built already, by {who}; wait until it has ended.") from None
 
 
-def publish_build(
-    *,
-    model: str,
-    identities: dict[str, Identity],
-    spaces: dict[str, str],
-    layout: Layout,
-    index: VectorIndex,
-    rows: Rows,
-    digests: Digests,
-) -> Manifest:
+@dataclass(frozen=True)
+class Ingredients:
+    """What a build is made of. `seen`, by part: the space's generation, and how many entries it then had."""
+
+    model: str
+    identities: dict[str, Identity]
+    spaces: dict[str, str]
+    seen: dict[str, tuple[int, int]]
+    layout: Layout
+    index: VectorIndex
+    rows: Rows
+    digests: Digests
+
+
+def publish_build(made: Ingredients) -> Manifest:
     """Write a build and make it the current one, all of it or nothing. Returns its manifest."""
     now = datetime.now(UTC)
     build_id = f"{now:%Y%m%dT%H%M%S}-{now.microsecond:06d}"  # sorts by age
@@ -163,20 +184,37 @@ def publish_build(
     _remove_unfinished(root)
     aside = root / f".unfinished-{build_id}"
     aside.mkdir(parents=True)
+    try:
+        manifest = _write_build(aside, build_id, now, made)
+        aside.rename(root / build_id)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+    fsync(root)
+    sha256 = hashlib.sha256((root / build_id / "manifest.json").read_bytes()).hexdigest()
+    replace_file(current_path(), f"{build_id} {sha256}\n".encode())
+    _remove_old_builds(root, build_id)
+    return manifest
+
+
+def _write_build(aside: Path, build_id: str, now: datetime, made: Ingredients) -> Manifest:
+    """All files of a build into a folder that nobody reads yet, on the disk when this returns."""
+    layout, index = made.layout, made.index
     index.save(aside)
-    np.save(aside / "rows.npy", rows, allow_pickle=False)
-    np.save(aside / "digests.npy", digests, allow_pickle=False)
+    np.save(aside / "rows.npy", made.rows, allow_pickle=False)
+    np.save(aside / "digests.npy", made.digests, allow_pickle=False)
     for part in layout.parts:
         if part.basis is not None:
             np.save(aside / _basis_name(part.name), part.basis, allow_pickle=False)
     manifest = Manifest(
         id=build_id,
         created_at=now,
-        model=model,
-        identities=identities,
-        spaces=spaces,
+        model=made.model,
+        identities=made.identities,
+        spaces=made.spaces,
+        seen=made.seen,
         engine=f"{type(index).__module__}.{type(index).__qualname__}",
-        count=len(rows),
+        count=len(made.rows),
         dimension=layout.dimension,
         parts=[
             {"name": part.name, "weight": part.weight, "dimension": part.dimension, "basis": part.basis is not None}
@@ -191,17 +229,13 @@ def publish_build(
     for path in aside.iterdir():
         fsync(path)
     fsync(aside)
-    aside.rename(root / build_id)
-    fsync(root)
-    replace_file(current_path(), build_id.encode())
-    _remove_old_builds(root, build_id)
     return manifest
 
 
-def open_build(build_id: str) -> Build:
-    """The build, once every file of it is what its manifest says. Raises BuildError otherwise."""
-    manifest = read_manifest(build_id)
-    folder = builds_dir() / build_id
+def open_current() -> Build:
+    """The published build, once every file of it is what its manifest says. Raises BuildError otherwise."""
+    manifest = current_manifest()
+    folder = builds_dir() / manifest.id
     for name, expected in manifest.files.items():
         _verify_file(folder / name, expected["size"], expected["sha256"])
     try:
@@ -219,7 +253,7 @@ def open_build(build_id: str) -> Build:
             )
         )
         index = get_engine(manifest.engine).load(folder)
-    except (OSError, ValueError, KeyError, VectorIndexError) as error:
+    except (OSError, ValueError, KeyError, VectorIndexError, ImproperlyConfigured) as error:
         raise BuildError(f"The build in {folder} cannot be opened ({error}). {REPAIR}") from error
     shapes = (len(rows), len(digests), index.count, index.dimension, layout.dimension)
     if shapes != (manifest.count,) * 3 + (manifest.dimension,) * 2:

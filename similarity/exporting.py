@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,12 +53,13 @@ def export_index(folder: Path) -> ExportReport:
     engine = get_engine(PLAIN_ENGINE)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        engine.build(matrix).save(folder)
-        written = folder / engine.file_name
-        fsync(written)
-        written.replace(folder / "vector.index")
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".export-") as aside:
+            engine.build(matrix).save(Path(aside))
+            written = Path(aside) / engine.file_name
+            fsync(written)
+            written.replace(folder / "vector.index")
         replace_file(folder / "image_ids.json", json.dumps(images, indent=0).encode())
         replace_file(folder / "product_ids.json", json.dumps(ids, indent=0).encode())
-    except (OSError, RuntimeError) as error:
+    except OSError as error:
         raise VectorIndexError(f"The index cannot be written to {folder}: {error}") from error
     return ExportReport(folder, len(ids), dimension)

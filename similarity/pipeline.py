@@ -63,7 +63,7 @@ def plan_work(pictures: Pictures, spaces: Mapping[str, Space], *, full: bool = F
     for part, space in spaces.items():
         absent = np.ones(len(pictures), dtype=bool)
         if not full:
-            absent = space.read().find(pictures.rows, pictures.digests) < 0
+            absent = space.read(verify=True).find(pictures.rows, pictures.digests) < 0
         missing[part] = absent
     wanted = np.any(list(missing.values()), axis=0)
     return Work(
@@ -110,7 +110,8 @@ class _UnderWay:
     """A batch in the networks: for each part, which of its pictures, and what is being made of them."""
 
     size: int
-    unreadable: int
+    unreadable: dict[int, str]
+    """Positions in the work, and why."""
     parts: dict[str, tuple[list[int], Future[NDArray[np.float32]]]]
 
 
@@ -121,14 +122,17 @@ def _submit(batch: list[_Prepared], embedders: Mapping[str, Embedder]) -> _Under
         if lacking:
             stacked = np.stack([item.arrays[part] for item in lacking])
             parts[part] = ([item.at for item in lacking], embedder.submit(stacked))
-    return _UnderWay(len(batch), sum(not item.arrays for item in batch), parts)
+    return _UnderWay(len(batch), {item.at: item.trouble for item in batch if item.trouble}, parts)
 
 
 def _write(done: _UnderWay, work: Work, embedders: Mapping[str, Embedder], writers: Mapping[str, SpaceWriter]) -> Batch:
     for part, (at, future) in done.parts.items():
         vectors = embedders[part].vectors(future.result())
         writers[part].append(work.pictures.rows[at], work.pictures.digests[at], vectors)
-    return Batch(embedded=done.size - done.unreadable, failed=done.unreadable)
+    if done.unreadable:
+        rows = work.pictures.rows
+        products.note_unreadable({int(rows[at]): reason for at, reason in done.unreadable.items()})
+    return Batch(embedded=done.size - len(done.unreadable), failed=len(done.unreadable))
 
 
 @dataclass(frozen=True)
@@ -137,6 +141,7 @@ class _Prepared:
 
     at: int
     arrays: dict[str, NDArray[np.generic]]
+    trouble: str = ""
 
 
 def _prepare_ahead(pool: ThreadPoolExecutor, work: Work, embedders: Mapping[str, Embedder]) -> Iterator[_Prepared]:
@@ -148,7 +153,7 @@ def _prepare_ahead(pool: ThreadPoolExecutor, work: Work, embedders: Mapping[str,
             image = open_rgb(path, shorter_px)
         except ImageError as error:
             logger.warning("The picture %s cannot be embedded: %s", path, error)
-            return _Prepared(at, {})
+            return _Prepared(at, {}, str(error))
         return _Prepared(
             at, {part: embedder.prepare(image) for part, embedder in embedders.items() if work.missing[part][at]}
         )

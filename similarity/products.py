@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,6 +46,12 @@ def picture_paths(rows: Rows) -> Iterator[tuple[int, Path]]:
         yield from ((start + at, root / names[row]) for at, row in enumerate(wanted) if row in names)
 
 
+def note_unreadable(reasons: dict[int, str]) -> None:
+    """Let the admin see, and the next import mend, that pictures on disk cannot be read: row → why."""
+    for row, reason in reasons.items():
+        Product.objects.filter(embedding_row=row).update(image_error=reason[:500])
+
+
 def count_products() -> int:
     return Product.objects.count()
 
@@ -59,6 +65,18 @@ def visible_by_row(rows: Sequence[int]) -> dict[int, Product]:
 def visible_products() -> QuerySet[Product]:
     """Visible products that have a picture, by row."""
     return Product.objects.visible().with_image().order_by("embedding_row")
+
+
+def copies_of(rows: Mapping[str, str]) -> QuerySet[Product]:
+    """Products that are still as a file had them, given as product id → title."""
+    candidates = Product.objects.filter(product_id__in=rows).values_list("pk", "product_id", "source")
+    same = [pk for pk, product_id, source in candidates if source.get("ProductTitle") == rows[product_id]]
+    return Product.objects.filter(pk__in=same)
+
+
+def any_besides(some: QuerySet[Product]) -> bool:
+    """Whether the catalogue holds other products than these."""
+    return Product.objects.exclude(pk__in=some).exists()
 
 
 def get_product(product_id: str) -> Product | None:

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from similarity import products
-from similarity.builds import REPAIR, BuildError, Manifest
+from similarity.builds import REPAIR, BuildError, Manifest, NoBuild
 from similarity.embedders import EmbedderError, get_embedder
+from similarity.indexes import VectorIndexError
 from similarity.mix import Mix
 from similarity.products import Product
 from similarity.serving import LiveIndex, get_index, serving_error
@@ -141,7 +142,10 @@ def _matches(live: LiveIndex, query: NDArray[np.float32], k: int, own_row: int |
     everything = live.count + len(live.tail().rows)
     reach = k + 8
     while True:
-        hits = live.search(query, reach)
+        try:
+            hits = live.search(query, reach)
+        except VectorIndexError as error:
+            raise SimilarityUnavailable(f"The index cannot answer: {error}") from error
         found = products.visible_by_row([int(row) for row in hits.rows if row != own_row])
         kept = [
             at
@@ -164,7 +168,9 @@ def _matches(live: LiveIndex, query: NDArray[np.float32], k: int, own_row: int |
 
 @dataclass(frozen=True)
 class IndexStatus:
-    """What the index holds. `trouble` says what is wrong and how to mend it; empty when all is well."""
+    """What the index holds. `state`: ok, missing (none was built yet) or broken; `trouble` says how to mend it."""
+
+    state: str
 
     manifest: Manifest | None
     products: int
@@ -175,12 +181,6 @@ class IndexStatus:
     @property
     def age_s(self) -> float | None:
         return (datetime.now(UTC) - self.manifest.created_at).total_seconds() if self.manifest else None
-
-    @property
-    def state(self) -> str:
-        if self.manifest is None:
-            return "missing" if self.trouble else "empty"
-        return "broken" if self.trouble else "ok"
 
     def to_json(self) -> dict[str, Any]:
         manifest = self.manifest
@@ -213,7 +213,9 @@ def index_status() -> IndexStatus:
         tail = live.tail()
         known |= {row: tail.digests[at].tobytes() for at, row in enumerate(tail.rows.tolist())}
         waiting = sum(known.get(row) != pictures.digests[at].tobytes() for at, row in enumerate(pictures.rows.tolist()))
+    state = "missing" if isinstance(error, NoBuild) else "broken" if error else "ok"
     return IndexStatus(
+        state=state,
         manifest=live.build.manifest if live else None,
         products=products.count_products(),
         with_picture=len(pictures),

@@ -19,7 +19,7 @@ from django.conf import settings
 from django.core.signals import setting_changed
 from numpy.typing import NDArray
 
-from similarity.builds import Build, BuildError, NoBuild, current_id, current_path, open_build
+from similarity.builds import Build, BuildError, NoBuild, current_path, open_current
 from similarity.indexes.base import exact_search
 from similarity.spaces import Space, SpaceError
 from similarity.vectors import Digests, Matrix, Rows, find_rows
@@ -70,15 +70,18 @@ class LiveIndex:
 
     def tail(self) -> Tail:
         """The younger looks, read again only when a space has grown."""
-        stamp = tuple(space.stamp() for space in self._spaces.values())
         with self._lock:
-            if stamp != self._tail_stamp:
-                try:
+            stamp: object = None
+            try:
+                stamp = tuple(space.stamp() for space in self._spaces.values())
+                if stamp != self._tail_stamp:
                     self._tail = self._read_tail()
-                except (SpaceError, OSError, ValueError) as error:
+            except (SpaceError, OSError, ValueError) as error:
+                stamp = str(error)
+                if stamp != self._tail_stamp:
                     logger.warning("Products younger than the index are left out: %s", error)
-                    self._tail = self._no_tail()
-                self._tail_stamp = stamp
+                self._tail = self._no_tail()
+            self._tail_stamp = stamp
             return self._tail
 
     def _no_tail(self) -> Tail:
@@ -88,12 +91,16 @@ class LiveIndex:
     def _read_tail(self) -> Tail:
         entries = {part: space.read() for part, space in self._spaces.items()}
         style = entries["style"]
-        young = (find_rows(style.rows, self.build.rows) < 0) & (
-            find_rows(style.rows, style.rows) == np.arange(len(style.rows))  # the last of each row
-        )
+        at = np.arange(len(style.rows))
+        young = (find_sorted(style.rows, self.build.rows) < 0) & (find_rows(style.rows, style.rows) == at)
+        generation, count = self.build.manifest.seen["style"]
+        if style.generation == generation:
+            young &= at >= count  # what the build had before it and left out is of pictures that are gone
         rows, digests = style.rows[young], style.digests[young]
         if not len(rows):
             return self._no_tail()
+        if not self.build.rows.size:
+            raise SpaceError("the index is empty and knows no transform for them; run build_index.")
         vectors = {}
         for part in self.build.layout.parts:
             space = entries[part.name]
@@ -188,7 +195,7 @@ def get_index() -> LiveIndex:
 
 def _open_current(stamp: object) -> None:
     try:
-        live = LiveIndex(open_build(current_id()))
+        live = LiveIndex(open_current())
     except NoBuild as error:
         _holder.live, _holder.error, _holder.retry_at = None, error, math.inf
     except BuildError as error:

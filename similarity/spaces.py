@@ -33,6 +33,10 @@ KEY_DTYPE = np.dtype([("row", "<i8"), ("sha256", "u1", 32), ("crc", "<u4")])
 VECTOR_DTYPE = np.dtype("<f4")
 
 
+DAMAGED = -1
+"""The row of an entry whose vector is not what was written."""
+
+
 class SpaceError(Exception):
     """A space cannot be used; the message names it and what to do."""
 
@@ -47,6 +51,7 @@ class Entries:
     rows: Rows
     digests: Digests
     vectors: NDArray[np.float32]
+    generation: int = 0
 
     def find(self, rows: Rows, digests: Digests) -> NDArray[np.int64]:
         """Positions (n,) of the vectors of these pictures; -1 where there is none, or one of another picture.
@@ -99,13 +104,15 @@ class Space:
             ) from error
 
     def stamp(self) -> tuple[int, ...]:
-        """Changes whenever the space does; costs two looks at files' sizes and reads none."""
-        try:
-            note, keys = self._note_path.stat(), max(self.folder.glob("keys-*.bin"), default=self._note_path)
-            keys_stat = keys.stat()
-        except FileNotFoundError:
+        """Changes whenever the space does; reads no more than the note."""
+        note = self.note()
+        if note is None:
             return ()
-        return (note.st_ino, note.st_mtime_ns, keys_stat.st_ino, keys_stat.st_size)
+        try:
+            stat = self.keys_path(note).stat()
+        except FileNotFoundError:
+            return (note.generation,)
+        return (note.generation, stat.st_ino, stat.st_size)
 
     def keys_path(self, note: Note) -> Path:
         return self.folder / f"keys-{note.generation:04d}.bin"
@@ -113,13 +120,20 @@ class Space:
     def vectors_path(self, note: Note) -> Path:
         return self.folder / f"vectors-{note.generation:04d}.f32"
 
-    def read(self) -> Entries:
-        """All that is whole in it now; what a writer appends later is not seen."""
+    def read(self, *, verify: bool = False) -> Entries:
+        """All that is whole in it now; what a writer appends later is not seen.
+
+        With `verify`, every vector is held against its checksum, and one that fails stands as row -1: absent.
+        """
         note = self.note()
         if note is None:
             return Entries(np.empty(0, np.int64), np.empty((0, 32), np.uint8), np.empty((0, 0), np.float32))
         keys, vectors = self.read_whole(note)
-        return Entries(keys["row"].astype(np.int64), np.ascontiguousarray(keys["sha256"]), vectors)
+        rows = keys["row"].astype(np.int64)
+        if verify:
+            sound = [_checksum(key, vector) == key["crc"] for key, vector in zip(keys, vectors, strict=True)]
+            rows[~np.array(sound, dtype=bool)] = DAMAGED
+        return Entries(rows, np.ascontiguousarray(keys["sha256"]), vectors, note.generation)
 
     def read_whole(self, note: Note) -> tuple[NDArray[np.void], NDArray[np.float32]]:
         """Keys and mapped vectors up to the last pair that belongs together."""
@@ -184,8 +198,8 @@ class SpaceWriter:
             _write_all(descriptor, content)
             os.fsync(descriptor)
 
-    def compact(self) -> None:
-        """Drop what a later vector of the same row has replaced.
+    def compact(self, keep: Rows) -> None:
+        """Drop all but the sound, last vectors of the rows (n,) to keep.
 
         The smaller files are written beside the present ones, and the note then names them: killed anywhere,
         the space is the former or the new one. Readers keep what they have open.
@@ -193,18 +207,15 @@ class SpaceWriter:
         if self._note is None:
             return
         former = self._note
-        keys, vectors = self._space.read_whole(former)
-        rows = keys["row"].astype(np.int64)
-        last = find_rows(rows, rows) == np.arange(len(rows))
-        if last.all():
-            return
+        held = self._space.read(verify=True)
+        keys, _ = self._space.read_whole(former)
+        last = find_rows(held.rows, held.rows) == np.arange(len(held.rows))
+        kept = last & np.isin(held.rows, keep) & (held.rows != DAMAGED)
         following = Note(former.dimension, former.generation + 1)
-        replace_file(self._space.vectors_path(following), np.ascontiguousarray(vectors[last]).tobytes())
-        replace_file(self._space.keys_path(following), keys[last].tobytes())
+        replace_file(self._space.vectors_path(following), np.ascontiguousarray(held.vectors[kept]).tobytes())
+        replace_file(self._space.keys_path(following), keys[kept].tobytes())
         self.close()
         self._publish(following)
-        self._space.vectors_path(former).unlink()
-        self._space.keys_path(former).unlink()
 
     def close(self) -> None:
         if self._files is not None:
@@ -226,6 +237,9 @@ class SpaceWriter:
         sizes = (VECTOR_DTYPE.itemsize * note.dimension, KEY_DTYPE.itemsize)
         for descriptor, size in zip(self._files, sizes, strict=True):
             os.ftruncate(descriptor, len(keys) * size)  # what a killed writer left half done
+        for path in (*self._space.folder.glob("keys-*.bin"), *self._space.folder.glob("vectors-*.f32")):
+            if path not in (keys_path, vectors_path):
+                path.unlink()  # of a compaction that was killed, or of the generation before
         fsync(self._space.folder)
 
 

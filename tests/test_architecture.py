@@ -12,7 +12,9 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # What → the only files that may import it.
 GATES = {
-    "torch": ["similarity/embedders/"],
+    "torch": ["similarity/embedders/", "similarity/runtimes/"],
+    "openvino": ["similarity/runtimes/openvino.py"],
+    "nncf": ["similarity/runtimes/openvino.py"],
     "transformers": ["similarity/embedders/"],
     "efficientnet_lite_pytorch": ["similarity/embedders/"],
     "faiss": ["similarity/indexes/faiss.py"],
@@ -39,6 +41,12 @@ def test_what_is_heavy_or_foreign_comes_in_through_its_gate_only(module: str) ->
         if not any(name.startswith(gate) for gate in GATES[module]):
             trespassers = {found for found in imports_of(path) if f"{found}.".startswith(f"{module}.")}
             assert not trespassers, f"{name} imports {trespassers}"
+
+
+def test_only_one_module_of_similarity_asks_the_product_model() -> None:
+    for path in (ROOT / "similarity").rglob("*.py"):
+        if path.name != "products.py":
+            assert "Product.objects" not in path.read_text(), path
 
 
 def test_the_gates_exist() -> None:

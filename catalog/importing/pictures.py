@@ -156,7 +156,7 @@ class PictureTaker:
             except ImageError as error:
                 trouble = str(error)
         url = placed.image_url if self._fetcher else ""
-        if found and in_place and placed.image_source == found.source:
+        if found and in_place and placed.image_source == found.source and not self._refetch:
             return Kept(placed)
         if found:
             return _Work(placed, found, url)

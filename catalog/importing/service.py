@@ -127,10 +127,13 @@ def _check(options: ImportOptions) -> None:
         raise ImportRefusedError("--limit is at least 1.")
     if not 1 <= options.workers <= 64:
         raise ImportRefusedError("--workers is between 1 and 64.")
-    if options.refetch and not options.download:
-        raise ImportRefusedError("--refetch means something with --download only.")
+    if options.refetch and not options.download and options.images is None:
+        raise ImportRefusedError("--refetch takes pictures again, from --images or by --download; give one of them.")
     if options.report is not None and (options.report.is_dir() or not options.report.parent.is_dir()):
         raise ImportRefusedError(f"--report {options.report}: there is no folder for this file.")
+    report = options.report
+    if report is not None and report.exists() and options.path.exists() and report.samefile(options.path):
+        raise ImportRefusedError("--report names the catalogue itself, which it would overwrite; name another.")
     if options.images is not None and not options.images.is_dir():
         raise ImportRefusedError(f"{options.images}: there is no such folder of images.")
 

@@ -89,7 +89,7 @@ class TransformersEmbedder(NetworkEmbedder):
 
     @cached_property
     def _identity(self) -> Identity:
-        processor = json.loads((self.folder / "preprocessor_config.json").read_text())
+        processor = self._processor_config
         relevant = {key: processor[key] for key in sorted(processor) if key != "processor_class"}
         from_hub = self.folder.parent.name == "snapshots"
         return Identity(
@@ -117,7 +117,18 @@ class TransformersEmbedder(NetworkEmbedder):
     @cached_property
     def _crop(self) -> Crop | None:
         """The model's preprocessing, where it is the usual one; None where only its own processor can do it."""
-        return usual_crop(json.loads((self.folder / "preprocessor_config.json").read_text()))
+        return usual_crop(self._processor_config)
+
+    @cached_property
+    def _processor_config(self) -> dict[str, Any]:
+        path = self.folder / "preprocessor_config.json"
+        try:
+            content = json.loads(path.read_text())
+        except (OSError, ValueError) as error:
+            raise ModelUnavailable(_ways_out(f"{path} cannot be read ({error})")) from error
+        if not isinstance(content, dict):
+            raise ModelUnavailable(_ways_out(f"{path} is not what save_pretrained writes"))
+        return content
 
     @property
     def shorter_px(self) -> int | None:

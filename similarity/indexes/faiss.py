@@ -43,7 +43,11 @@ class FaissIndex(VectorIndex):
         return cls(index)
 
     def save(self, folder: Path) -> None:
-        faiss.write_index(self._index, str(folder / self.file_name))
+        path = folder / self.file_name
+        try:
+            faiss.write_index(self._index, str(path))
+        except RuntimeError as error:
+            raise VectorIndexError(f"{path} cannot be written; is the disk full?") from error
 
     @property
     def count(self) -> int:

@@ -1,11 +1,21 @@
-"""Arguments that several commands share."""
+"""What several commands share: arguments, and how trouble is told."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
+from django.core.exceptions import ImproperlyConfigured
+from django.core.management.base import CommandError
+from django.db import DatabaseError
+
+from similarity.builds import BuildError
+from similarity.embedders import EmbedderError
+from similarity.indexes import VectorIndexError
 from similarity.mix import Mix, MixError, parse_mix
+from similarity.services import SimilarityUnavailable
+from similarity.spaces import SpaceError
 
 
 def mix_argument(text: str) -> Mix:
@@ -25,3 +35,24 @@ def whole_number(lowest: int, highest: int) -> Callable[[str], int]:
         return int(text)
 
     return parse
+
+
+@contextmanager
+def told_in_a_sentence() -> Iterator[None]:
+    """What an operator can mend becomes a CommandError; Ctrl-C ends with the exit code that shells expect."""
+    try:
+        yield
+    except (EmbedderError, SpaceError, BuildError, VectorIndexError, SimilarityUnavailable, MixError) as error:
+        raise CommandError(str(error)) from error
+    except ImproperlyConfigured as error:
+        raise CommandError(f"The settings are not right: {error}") from error
+    except DatabaseError as error:
+        raise CommandError(
+            f"The database cannot be used ({error}). Is it migrated? python manage.py migrate"
+        ) from error
+    except OSError as error:
+        raise CommandError(f"{error.filename or 'A file'} cannot be used: {error.strerror or error}") from error
+    except KeyboardInterrupt:
+        raise CommandError(
+            "Stopped. What was finished is kept; the same command goes on from there.", returncode=130
+        ) from None

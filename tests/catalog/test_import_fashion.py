@@ -468,3 +468,12 @@ def test_real_products_import_and_import_again(real_catalogue: Path) -> None:
     arguments = (real_catalogue / "fashion.csv", "--images", real_catalogue / "images", "--limit", 60)
     assert counts(run(*arguments), "created", "rejected", "images_ok") == (60, 0, 60)
     assert counts(run(*arguments), "unchanged", "images_reused") == (60, 60)
+
+
+@pytest.mark.django_db
+def test_the_report_may_not_take_the_catalogues_place(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "own.csv", [row("1")])
+    before = path.read_bytes()
+    with pytest.raises(CommandError, match="names the catalogue itself"):
+        call_command("import_fashion", str(path), "--report", str(path))
+    assert path.read_bytes() == before

@@ -11,8 +11,9 @@ from django.core.management import call_command
 from django.test import Client
 
 from catalog.models import Product
+from similarity import serving
 from similarity.building import build_index
-from similarity.builds import builds_dir, current_id
+from similarity.builds import builds_dir, current_manifest
 from tests.similarity.conftest import AddProduct, png
 
 
@@ -106,8 +107,14 @@ def test_the_index_tells_what_it_holds(client: Client, shop: dict[str, Product],
         "model": "toy",
         "looks": 4,
     }
-    assert status["build"] == current_id()
+    assert status["build"] == current_manifest().id
     assert status["age_s"] >= 0
+
+
+def test_a_broken_index_is_called_broken(client: Client, shop: dict[str, Product]) -> None:
+    (builds_dir() / current_manifest().id / "rows.npy").unlink()
+    serving.reset_index()
+    assert client.get("/api/v1/index/").json()["state"] == "broken"
 
 
 def test_readiness_follows_the_index(client: Client, reds_and_blues: dict[str, Product]) -> None:
@@ -160,6 +167,16 @@ def test_a_malformed_question_is_400(client: Client, shop: dict[str, Product], b
         assert ask_recipe(client, body).status_code in (400, 404)
     else:
         assert ask_recipe(client, body).status_code == 400
+
+
+def test_json_nested_without_end_is_400(client: Client, shop: dict[str, Product]) -> None:
+    assert ask_recipe(client, "[" * 200_000).status_code == 400
+
+
+def test_a_request_that_is_too_large_is_413_in_json(client: Client, shop: dict[str, Product]) -> None:
+    answer = ask_recipe(client, json.dumps({"image_path": "x" * 3_000_000}))
+    assert answer.status_code == 413
+    assert answer.json() == {"detail": "The request is too large."}
 
 
 # --- pages -------------------------------------------------------------------------------------

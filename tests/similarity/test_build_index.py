@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from catalog.models import Product
 from similarity.building import chosen_model
 from similarity.serving import get_index
 from tests.conftest import DEMO_CATALOGUE
-from tests.similarity.conftest import AddProduct
+from tests.similarity.conftest import AddProduct, give_picture, png
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -56,13 +57,19 @@ def test_full_embeds_everything_anew(reds_and_blues: dict[str, Product], capsys:
     assert (report["embedded"], report["reused"], report["looks"]) == (4, 0, 4)
 
 
-def test_a_broken_picture_is_counted_and_the_others_go_on(
+def test_a_broken_picture_is_counted_told_to_the_admin_and_mended_by_the_next_import(
     reds_and_blues: dict[str, Product], capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path(reds_and_blues["rose"].image.path).write_bytes(b"no picture")
     call_command("build_index", "--json")
     report = json.loads(capsys.readouterr().out)
     assert (report["embedded"], report["failed"], report["looks"]) == (3, 1, 3)
+    rose = Product.objects.get(product_id="rose")
+    assert "not a JPEG" in rose.image_error
+    give_picture(rose, png((200, 60, 60)))
+    assert rose.image_error == ""
+    call_command("build_index", "--json")
+    assert json.loads(capsys.readouterr().out)["looks"] == 4
 
 
 def test_an_empty_catalogue_makes_an_empty_index(db: None) -> None:
@@ -99,6 +106,30 @@ def test_a_model_that_cannot_be_had_stops_the_command_and_keeps_the_index(
     with pytest.raises(CommandError, match=r"a folder.*efficientnet-lite0"):
         call_command("build_index", "--model", "facebook/dinov2-small")
     assert get_index().count == 4
+
+
+def test_a_folder_is_remembered_by_its_whole_name(reds_and_blues: dict[str, Product], monkeypatch: Any) -> None:
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(CommandError, match=re.escape(f"{ROOT / 'docs'} has no config.json")):
+        call_command("build_index", "--model", "docs")
+
+
+def test_colour_is_no_model_of_its_own(reds_and_blues: dict[str, Product]) -> None:
+    with pytest.raises(CommandError, match="colour is a part of every look"):
+        call_command("build_index", "--model", "colour")
+
+
+def test_without_tables_the_next_step_is_named(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "manage.py", "build_index", "--model", "efficientnet-lite0"],
+        cwd=ROOT,
+        env=environment(tmp_path),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert "manage.py migrate" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def environment(data_dir: Path) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import threading
 from collections.abc import Callable
@@ -12,7 +13,7 @@ import pytest
 
 from catalog.models import Product
 from similarity import builds, serving
-from similarity.building import build_index
+from similarity.building import build_index, chosen_model
 from similarity.builds import BuilderBusy, BuildError, NoBuild, build_lock, builds_dir
 from similarity.services import similar_to
 from tests.similarity.conftest import AddProduct, give_picture, png
@@ -23,7 +24,7 @@ def found(product: Product) -> list[str]:
 
 
 def current_folder() -> Path:
-    return builds_dir() / builds.current_id()
+    return builds_dir() / builds.current_manifest().id
 
 
 def test_without_a_build_the_repair_is_named(db: None) -> None:
@@ -47,14 +48,14 @@ def test_building_again_without_news_publishes_nothing(reds_and_blues: dict[str,
     assert (second.embedded, second.reused) == (0, 4)
 
 
-@pytest.mark.parametrize("name", ["faiss.index", "rows.npy", "digests.npy"])
+@pytest.mark.parametrize("name", ["faiss.index", "rows.npy", "digests.npy", "manifest.json"])
 def test_a_flipped_byte_in_any_file_is_refused(reds_and_blues: dict[str, Product], name: str) -> None:
     build_index()
     path = current_folder() / name
     damaged = bytearray(path.read_bytes())
     damaged[-1] ^= 1
     path.write_bytes(damaged)
-    with pytest.raises(BuildError, match=rf"{name} is not the file.*build_index"):
+    with pytest.raises(BuildError, match=r"(is not the file|is not the one|cannot be used).*build_index"):
         serving.get_index()
 
 
@@ -179,3 +180,90 @@ def test_a_second_builder_is_told_who_is_at_it(reds_and_blues: dict[str, Product
     finally:
         done.set()
         other.join()
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"nowhere", b"nowhere abc", b"a b c"])
+def test_a_damaged_current_is_refused_in_words_and_mended(reds_and_blues: dict[str, Product], content: bytes) -> None:
+    build_index()
+    builds.current_path().write_bytes(content)
+    with pytest.raises(BuildError, match="build_index"):
+        serving.get_index()
+    assert build_index().changed
+    assert serving.get_index().count == 4
+
+
+def test_current_as_a_folder_is_refused_in_words(reds_and_blues: dict[str, Product]) -> None:
+    builds.current_path().mkdir(parents=True)
+    with pytest.raises(BuildError, match="build_index"):
+        serving.get_index()
+
+
+def test_mending_a_broken_build_keeps_its_model(reds_and_blues: dict[str, Product], settings: Any) -> None:
+    settings.SIMILARITY = {**settings.SIMILARITY, "MODEL": ""}
+    build_index("toy")
+    builds.current_path().write_bytes(b"")
+    assert chosen_model() == "toy"
+    (path,) = builds_dir().glob("*/manifest.json")
+    path.write_text("{")
+    with pytest.raises(BuildError, match="--model NAME"):
+        chosen_model()
+
+
+def test_an_engine_that_cannot_be_had_is_refused_in_words(reds_and_blues: dict[str, Product]) -> None:
+    build_index()
+    manifest = builds.current_manifest()
+    path = current_folder() / "manifest.json"
+    path.write_text(path.read_text().replace(manifest.engine, "similarity.indexes.gone.Index"))
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    builds.current_path().write_text(f"{manifest.id} {sha256}")
+    with pytest.raises(BuildError, match=r"gone.*build_index"):
+        serving.get_index()
+
+
+def test_products_embedded_over_an_empty_index_wait(add_product: AddProduct, db: None) -> None:
+    build_index()
+    red = add_product("red", (200, 0, 0))
+    embed_without_building()
+    assert similar_to(red).waiting
+    build_index()
+    assert not similar_to(red).waiting
+
+
+def test_pictures_that_are_gone_leave_no_tail(reds_and_blues: dict[str, Product]) -> None:
+    for shade in range(5):
+        for product in reds_and_blues.values():
+            give_picture(product, png((product.pk % 200, shade, 7)))
+        build_index()
+        assert len(serving.get_index().tail().rows) == 0
+
+
+def test_a_space_that_holds_mostly_what_is_gone_is_compacted(reds_and_blues: dict[str, Product]) -> None:
+    for shade in range(20):
+        for product in reds_and_blues.values():
+            give_picture(product, png((product.pk % 200, shade, 7)))
+        build_index()
+    held = [len(space.read().rows) for space in serving.get_index()._spaces.values()]
+    assert max(held) <= 4 + 32 + 4
+    assert serving.get_index().count == 4
+
+
+def test_a_damaged_vector_is_made_anew_by_the_next_build(reds_and_blues: dict[str, Product]) -> None:
+    build_index()
+    before = similar_to(reds_and_blues["red"]).to_json()
+    (vectors,) = Path(serving.get_index()._spaces["style"].folder).glob("vectors-*.f32")
+    content = bytearray(vectors.read_bytes())
+    content[:4] = b"\x00\x00\xc0\x7f"  # not a number
+    vectors.write_bytes(content)
+    report = build_index()
+    assert (report.embedded, report.changed) == (1, True)
+    assert similar_to(reds_and_blues["red"]).to_json() == before
+
+
+def test_spaces_that_cannot_be_read_leave_the_index_answering(
+    reds_and_blues: dict[str, Product], settings: Any
+) -> None:
+    build_index()
+    folder = Path(settings.SIMILARITY["SPACES_DIR"])
+    folder.rename(folder.with_name("elsewhere"))
+    folder.write_text("a file where a folder should be")
+    assert found(reds_and_blues["red"]) == ["rose", "plum", "blue"]

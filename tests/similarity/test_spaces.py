@@ -83,13 +83,50 @@ def test_the_later_vector_of_a_row_counts_and_compacting_drops_the_former(tmp_pa
     before = space.read()
     with space.writing() as writer:
         writer.append(ROWS[:1], DIGESTS[:1], VECTORS[4:5])
-        writer.compact()
+        writer.compact(keep=ROWS)
         writer.append(ROWS[3:4], DIGESTS[3:4], VECTORS[3:4])
     entries = space.read()
     assert entries.rows.tolist() == [11, 12, 10, 13]
     np.testing.assert_array_equal(entries.vectors[2], VECTORS[4])
     np.testing.assert_array_equal(before.vectors, VECTORS[:3])  # a reader keeps what it had open
     assert len(list(space.folder.glob("*.f32"))) == 1
+
+
+def damage(space: Space, at: int) -> None:
+    """Change one byte of the vector at that place."""
+    path = space.folder / "vectors-0001.f32"
+    content = bytearray(path.read_bytes())
+    content[at * VECTORS[0].nbytes] ^= 0x55
+    path.write_bytes(content)
+
+
+def test_compacting_drops_what_is_not_kept_and_what_is_damaged(tmp_path: Path) -> None:
+    space = space_in(tmp_path)
+    fill(space)
+    damage(space, 1)
+    with space.writing() as writer:
+        writer.compact(keep=ROWS[:3])
+    assert space.read().rows.tolist() == [10, 12]
+
+
+def test_a_vector_that_was_damaged_in_the_middle_is_absent_once_looked_at(tmp_path: Path) -> None:
+    space = space_in(tmp_path)
+    fill(space)
+    damage(space, 2)
+    assert space.read(verify=True).find(ROWS, DIGESTS).tolist() == [0, 1, -1, 3, 4]
+
+
+def test_what_a_killed_compaction_left_is_not_looked_at_and_goes(tmp_path: Path) -> None:
+    space = space_in(tmp_path)
+    fill(space, 2)
+    for name in ("keys-0002.bin", "vectors-0002.f32"):
+        (space.folder / name).write_bytes(b"left behind")
+    before = space.stamp()
+    with space.writing() as writer:
+        writer.append(ROWS[2:3], DIGESTS[2:3], VECTORS[2:3])
+    assert space.stamp() != before
+    assert space.read().rows.tolist() == [10, 11, 12]
+    assert not (space.folder / "keys-0002.bin").exists()
 
 
 def test_growth_is_noticed_without_reading(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ class Command(BaseCommand):
         parser.add_argument("csv", type=Path, metavar="CSV", help="the catalogue's file (UTF-8)")
         parser.add_argument("--images", type=Path, metavar="DIR", help="folder with the pictures")
         parser.add_argument("--download", action="store_true", help="fetch pictures from ImageURL")
-        parser.add_argument("--refetch", action="store_true", help="fetch again what is here already")
+        parser.add_argument("--refetch", action="store_true", help="take again what is here already")
         parser.add_argument(
             "--map",
             type=_renaming,

@@ -7,15 +7,12 @@ from argparse import ArgumentParser
 from collections.abc import Iterator
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import BaseCommand
 from tqdm import tqdm
 
 from similarity.building import BuildReport, build_index
-from similarity.builds import BuildError
-from similarity.embedders import EmbedderError
-from similarity.indexes import VectorIndexError
+from similarity.management.arguments import told_in_a_sentence
 from similarity.pipeline import Batch
-from similarity.spaces import SpaceError
 
 
 class Command(BaseCommand):
@@ -34,10 +31,8 @@ class Command(BaseCommand):
         parser.add_argument("--json", action="store_true", help="Print one JSON object at the end.")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        try:
+        with told_in_a_sentence():
             report = build_index(options["model"], full=options["full"], progress=_progress_bar)
-        except (EmbedderError, SpaceError, BuildError, VectorIndexError) as error:
-            raise CommandError(str(error)) from error
         self.stdout.write(json.dumps(report.to_json()) if options["json"] else _summary(report))
 
 

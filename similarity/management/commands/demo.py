@@ -17,7 +17,8 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 from django.db.models import QuerySet
 
-from similarity.builds import BuildError, current_manifest
+from similarity import products
+from similarity.building import chosen_model
 from similarity.management.arguments import whole_number
 from similarity.products import Product
 
@@ -41,13 +42,14 @@ class Command(BaseCommand):
             _refuse_busy_port(options["port"])
         call_command("migrate", verbosity=0)
         self._import(options["csv"], options["images"])
-        call_command("build_index", model=options["model"] or _model(), stdout=self.stdout)
+        call_command("build_index", model=options["model"] or chosen_model(DEMO_MODEL), stdout=self.stdout)
         self._make_admin()
         if not options["no_serve"]:
+            Path(settings.STATIC_ROOT).mkdir(parents=True, exist_ok=True)  # WhiteNoise warns where there is none
             self._serve(options["port"])
 
     def _import(self, catalogue: Path | None, images: Path | None) -> None:
-        if catalogue is None and Product.objects.exclude(pk__in=_demo_products()).exists():
+        if catalogue is None and products.any_besides(_demo_products()):
             self.stdout.write("The catalogue holds products of your own: serving those (CSV=… imports again).")
             return
         folder = images if catalogue else DEMO_CATALOGUE / "images"
@@ -81,18 +83,7 @@ def _demo_products() -> QuerySet[Product]:
     """The products that are still as the demo's file has them; one of yours with such an id is not among them."""
     with (DEMO_CATALOGUE / "fashion.csv").open(encoding="utf-8", newline="") as file:
         titles = {row["ProductId"]: row["ProductTitle"] for row in csv.DictReader(file)}
-    candidates = Product.objects.filter(product_id__in=titles).values_list("pk", "product_id", "source")
-    demo = [pk for pk, product_id, source in candidates if source.get("ProductTitle") == titles[product_id]]
-    return Product.objects.filter(pk__in=demo)
-
-
-def _model() -> str:
-    if settings.SIMILARITY["MODEL"]:
-        return str(settings.SIMILARITY["MODEL"])
-    try:
-        return current_manifest().model
-    except BuildError:
-        return DEMO_MODEL
+    return products.copies_of(titles)
 
 
 def _refuse_busy_port(port: int) -> None:

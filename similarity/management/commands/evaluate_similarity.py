@@ -6,12 +6,11 @@ import json
 from argparse import ArgumentParser
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import BaseCommand
 
 from similarity.evaluation import Evaluation, evaluate_similarity
-from similarity.management.arguments import mix_argument, whole_number
-from similarity.mix import MixError, format_mix
-from similarity.services import SimilarityUnavailable
+from similarity.management.arguments import mix_argument, told_in_a_sentence, whole_number
+from similarity.mix import format_mix
 
 
 class Command(BaseCommand):
@@ -29,10 +28,8 @@ class Command(BaseCommand):
         parser.add_argument("--json", action="store_true", help="Print one JSON object.")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        try:
+        with told_in_a_sentence():
             evaluation = evaluate_similarity(options["k"], options["mix"])
-        except (SimilarityUnavailable, MixError) as error:
-            raise CommandError(str(error)) from error
         self.stdout.write(json.dumps(evaluation.to_json()) if options["json"] else _table(evaluation))
 
 

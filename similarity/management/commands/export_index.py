@@ -6,11 +6,10 @@ from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import BaseCommand
 
 from similarity.exporting import export_index
-from similarity.indexes import VectorIndexError
-from similarity.services import SimilarityUnavailable
+from similarity.management.arguments import told_in_a_sentence
 
 
 class Command(BaseCommand):
@@ -20,10 +19,8 @@ class Command(BaseCommand):
         parser.add_argument("folder", type=Path, metavar="DIR", help="Made where it does not exist.")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        try:
+        with told_in_a_sentence():
             report = export_index(options["folder"])
-        except (SimilarityUnavailable, VectorIndexError) as error:
-            raise CommandError(str(error)) from error
         self.stdout.write(
             f"Wrote vector.index ({report.products} looks of {report.dimension} dimensions), image_ids.json and "
             f"product_ids.json to {report.folder}."

@@ -10,10 +10,10 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from catalog.images import ImageError, open_rgb
-from similarity.management.arguments import mix_argument, whole_number
-from similarity.mix import Mix, MixError
+from similarity.management.arguments import mix_argument, told_in_a_sentence, whole_number
+from similarity.mix import Mix
 from similarity.products import get_product
-from similarity.services import DEFAULT_K, MAX_K, Answer, SimilarityUnavailable, similar_to, similar_to_image
+from similarity.services import DEFAULT_K, MAX_K, Answer, similar_to, similar_to_image
 
 
 class Command(BaseCommand):
@@ -29,10 +29,8 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         if (options["product_id"] is None) == (options["image"] is None):
             raise CommandError("Give a product id or --image FILE, one of the two.")
-        try:
+        with told_in_a_sentence():
             answer = _ask(options["product_id"], options["image"], options["k"], options["mix"])
-        except (SimilarityUnavailable, MixError) as error:
-            raise CommandError(str(error)) from error
         if options["json"]:
             self.stdout.write(json.dumps(answer.to_json(), ensure_ascii=False))
         else:

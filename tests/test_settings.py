@@ -1,0 +1,46 @@
+"""What the settings promise an operator."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+
+def run(data_dir: Path, code: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "config.settings", "VITRINE_DATA_DIR": str(data_dir)}
+    code = f"import django; django.setup()\n{code}"
+    return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+
+
+PRINT_KEY = "from django.conf import settings; print(settings.SECRET_KEY)"
+
+
+def test_the_secret_key_is_made_once_for_its_owner_only(tmp_path: Path) -> None:
+    first, second = (run(tmp_path / "var", PRINT_KEY).stdout for _ in range(2))
+    assert first == second
+    assert len(first.strip()) > 50
+    assert (tmp_path / "var" / "secret_key").stat().st_mode & 0o777 == 0o600
+
+
+def test_an_empty_key_is_made_anew(tmp_path: Path) -> None:
+    (tmp_path / "secret_key").touch()
+    assert len(run(tmp_path, PRINT_KEY).stdout.strip()) > 50
+
+
+def test_a_data_folder_that_cannot_be_is_said_in_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert "VITRINE_DATA_DIR=" in run(tmp_path / "file" / "var", PRINT_KEY).stderr
+
+
+def test_errors_of_pages_are_logged_with_debug_off(tmp_path: Path) -> None:
+    code = (
+        "from django.test import Client\n"
+        "answer = Client(HTTP_HOST='localhost', raise_request_exception=False).get('/')\n"
+        "print(answer.status_code)"
+    )
+    done = run(tmp_path, code)  # no tables: the page cannot but fail
+    assert done.stdout.strip() == "500"
+    assert "Internal Server Error: /" in done.stderr
+    assert "no such table" in done.stderr
