@@ -47,8 +47,10 @@ class Crop:
         # Truncated, as transformers' processors do, so that both see the same pixels.
         size = (int(self.shorter_px * width / shorter), int(self.shorter_px * height / shorter))
         left, top = (size[0] - self.width) // 2, (size[1] - self.height) // 2
-        resized = image.resize(size, self.resample)
-        return np.asarray(resized.crop((left, top, left + self.width, top + self.height)), dtype=np.uint8)
+        # Only what stays after the crop is resampled: the same pixels for two thirds of the work.
+        across, down = width / size[0], height / size[1]
+        box = (left * across, top * down, (left + self.width) * across, (top + self.height) * down)
+        return np.asarray(image.resize((self.width, self.height), self.resample, box), dtype=np.uint8)
 
 
 class NetworkEmbedder(Embedder):

@@ -156,7 +156,9 @@ class TransformersEmbedder(NetworkEmbedder):
         import torch
         from safetensors import SafetensorError
         from transformers import AutoModel
+        from transformers.utils.logging import disable_progress_bar
 
+        disable_progress_bar()  # ours is enough
         try:
             network = AutoModel.from_pretrained(
                 self.folder, local_files_only=True, trust_remote_code=False, use_safetensors=True

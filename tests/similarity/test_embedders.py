@@ -15,6 +15,7 @@ from PIL import Image
 
 from similarity.embedders import Embedder, EmbedderError, ModelUnavailable, get_embedder
 from similarity.embedders.base import limit_elongation
+from similarity.embedders.network import Crop
 from similarity.embedders.transformers import TransformersEmbedder
 
 
@@ -200,3 +201,19 @@ def _environment() -> dict[str, str]:
     import os
 
     return {**os.environ, "DJANGO_SETTINGS_MODULE": "config.settings"}
+
+
+@pytest.mark.parametrize("size", [(300, 400), (641, 479), (224, 224), (1000, 130), (257, 900)])
+def test_cropping_before_resizing_gives_the_pixels_of_cropping_after(size: tuple[int, int]) -> None:
+    image = gradient(*size, seed=5)
+    width, height = limit_elongation(image).size
+    shorter = min(width, height)
+    resized = limit_elongation(image).resize(
+        (256 * width // shorter, 256 * height // shorter), Image.Resampling.BICUBIC
+    )
+    left, top = (resized.width - 224) // 2, (resized.height - 224) // 2
+    wanted = np.asarray(resized.crop((left, top, left + 224, top + 224)), dtype=int)
+    found = Crop(256, 224, 224, (0.0,) * 3, (1.0,) * 3)(image).astype(int)
+    difference = np.abs(found - wanted)  # of rounding alone
+    assert difference.max() <= 2
+    assert (difference > 0).mean() < 0.02
