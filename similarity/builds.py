@@ -120,7 +120,7 @@ def current_manifest() -> Manifest:
     try:
         named = current_path().read_text().split()
     except FileNotFoundError:
-        raise NoBuild(f"No index has been built yet. {REPAIR}") from None
+        raise NoBuild(f"No index has been built yet. {REPAIR} --model efficientnet-lite0 (or another)") from None
     except (OSError, UnicodeDecodeError) as error:
         raise BuildError(f"{current_path()} cannot be read ({error}). {REPAIR}") from error
     if len(named) != 2:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import numpy as np
 from django.conf import settings
 from django.db.models import QuerySet
 
+from catalog.columns import FIELD_OF
 from catalog.models import Product
 from similarity.vectors import Digests, Rows, digest_matrix
 
@@ -67,11 +68,23 @@ def visible_products() -> QuerySet[Product]:
     return Product.objects.visible().with_image().order_by("embedding_row")
 
 
-def copies_of(rows: Mapping[str, str]) -> QuerySet[Product]:
-    """Products that are still as a file had them, given as product id → title."""
-    candidates = Product.objects.filter(product_id__in=rows).values_list("pk", "product_id", "source")
-    same = [pk for pk, product_id, source in candidates if source.get("ProductTitle") == rows[product_id]]
+def copies_of(rows: Mapping[str, Mapping[str, str]]) -> QuerySet[Product]:
+    """Products that are still just as a file's rows (by product id) have them, and were not edited since."""
+    candidates = Product.objects.filter(product_id__in=rows)
+    same = [
+        product.pk
+        for product in candidates
+        if product.source == rows[product.product_id]
+        and all(getattr(product, name) == rows[product.product_id][column] for column, name in FIELD_OF.items())
+    ]
     return Product.objects.filter(pk__in=same)
+
+
+def remove(keys: Sequence[int], but: Set[str]) -> int:
+    """Delete the products with these primary keys, except those with these product ids; how many went."""
+    ids = Product.objects.filter(pk__in=keys).values_list("pk", "product_id")
+    gone = Product.objects.filter(pk__in=[key for key, product_id in ids if product_id not in but])
+    return gone.delete()[0]
 
 
 def any_besides(some: QuerySet[Product]) -> bool:

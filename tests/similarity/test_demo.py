@@ -64,6 +64,28 @@ def test_your_own_catalogue_takes_the_demos_place(small_demo: Path, own_catalogu
     assert Product.objects.count() == 2
 
 
+def test_a_catalogue_made_from_the_demos_file_stays_whole(small_demo: Path, tmp_path: Path, db: None) -> None:
+    for _ in range(2):
+        prepare(csv=small_demo / "fashion.csv", images=small_demo / "images")
+        assert Product.objects.count() == 4
+    lines = (small_demo / "fashion.csv").read_text().splitlines()
+    (tmp_path / "mine.csv").write_text("\n".join([f"{lines[0]},Price", *(f"{line},5" for line in lines[1:3])]) + "\n")
+    prepare(csv=tmp_path / "mine.csv", images=small_demo / "images")
+    assert sorted(Product.objects.values_list("product_id", flat=True)) == ["V0001", "V0002"]
+
+
+def test_a_product_of_the_demo_that_was_edited_by_hand_stays(small_demo: Path, own_catalogue: Path, db: None) -> None:
+    prepare()
+    Product.objects.filter(product_id="V0003").update(colour="Sand")
+    prepare(csv=own_catalogue / "shop.csv", images=own_catalogue)
+    assert sorted(Product.objects.values_list("product_id", flat=True)) == ["V0001", "V0003", "X1"]
+
+
+def test_images_without_a_catalogue_are_refused(small_demo: Path, db: None) -> None:
+    with pytest.raises(CommandError, match="CSV="):
+        prepare(images=small_demo / "images")
+
+
 def test_a_busy_port_is_said_in_a_sentence(db: None) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))

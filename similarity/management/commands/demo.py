@@ -38,6 +38,8 @@ class Command(BaseCommand):
         parser.add_argument("--no-serve", action="store_true", help="Stop when everything is ready to be served.")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        if options["images"] and not options["csv"]:
+            raise CommandError("IMAGES= is the folder of the pictures of your own catalogue: name its file too, CSV=…")
         if not options["no_serve"]:
             _refuse_busy_port(options["port"])
         call_command("migrate", verbosity=0)
@@ -55,9 +57,11 @@ class Command(BaseCommand):
         folder = images if catalogue else DEMO_CATALOGUE / "images"
         file = catalogue or DEMO_CATALOGUE / "fashion.csv"
         pictures = ["--images", str(folder)] if folder else []
+        # Seen before the import, and never one that your file names: a file made from the demo's own stays whole.
+        demo = list(_demo_products().values_list("pk", flat=True)) if catalogue else []
         call_command("import_fashion", str(file), *pictures, stdout=self.stdout)
-        if catalogue is not None:
-            removed, _ = _demo_products().delete()
+        if demo:
+            removed = products.remove(demo, but=set(_rows(file)))
             if removed:
                 self.stdout.write(f"The {removed} products of the demo have made room for yours.")
 
@@ -81,9 +85,13 @@ class Command(BaseCommand):
 
 def _demo_products() -> QuerySet[Product]:
     """The products that are still as the demo's file has them; one of yours with such an id is not among them."""
-    with (DEMO_CATALOGUE / "fashion.csv").open(encoding="utf-8", newline="") as file:
-        titles = {row["ProductId"]: row["ProductTitle"] for row in csv.DictReader(file)}
-    return products.copies_of(titles)
+    return products.copies_of(_rows(DEMO_CATALOGUE / "fashion.csv"))
+
+
+def _rows(path: Path) -> dict[str, dict[str, str]]:
+    """The rows of a catalogue that can be imported, by product id."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        return {(row["ProductId"] or "").strip(): row for row in csv.DictReader(file)}
 
 
 def _refuse_busy_port(port: int) -> None:
