@@ -107,8 +107,7 @@ def build_index(
         pictures = products.current_pictures()
         work = pipeline.plan_work(pictures, spaces, full=full)
         embedded, failed, embedding_s = _embed(work, embedders, spaces, progress)
-        _drop_stale(spaces, pictures)
-        entries = {part: space.read(verify=True) for part, space in spaces.items()}
+        entries = {part: _read_compacted(space, pictures) for part, space in spaces.items()}
         build = None if full or embedded else _published_if_same(model, spaces, entries, pictures)
         changed = build is None
         manifest = _publish(model, spaces, entries, pictures) if build is None else build.manifest
@@ -146,14 +145,15 @@ def _embed(
     return embedded, failed, time.monotonic() - started
 
 
-def _drop_stale(spaces: dict[str, Space], pictures: Pictures) -> None:
-    """Compact the spaces where much of what they hold is of pictures that are gone, or has been made anew."""
-    for space in spaces.values():
-        held = space.read()
-        useful = np.count_nonzero(held.find(pictures.rows, pictures.digests) >= 0)
-        if len(held.rows) - useful > max(STALE_VECTORS, STALE_SHARE * len(held.rows)):
-            with space.writing() as writer:
-                writer.compact(keep=pictures.rows)
+def _read_compacted(space: Space, pictures: Pictures) -> Entries:
+    """What the space holds; compacted first where much of it is of pictures that are gone, or was made anew."""
+    held = space.read(verify=True)
+    useful = np.count_nonzero(held.find(pictures.rows, pictures.digests) >= 0)
+    if len(held.rows) - useful <= max(STALE_VECTORS, STALE_SHARE * len(held.rows)):
+        return held
+    with space.writing() as writer:
+        writer.compact(keep=pictures.rows)
+    return space.read(verify=True)
 
 
 def _default_weights() -> dict[str, float]:
@@ -178,12 +178,11 @@ def _published_if_same(
     except BuildError:
         return None
     made, wanted = build.manifest, _indexed(entries, pictures)
-    engine = get_engine()
     same = (
         made.model == model
         and made.spaces == {part: space.name for part, space in spaces.items()}
         and build.layout.default_mix == _default_weights()
-        and made.engine == f"{engine.__module__}.{engine.__qualname__}"
+        and made.engine == get_engine().dotted_path()
         and np.array_equal(build.rows, wanted.rows)
         and np.array_equal(build.digests, wanted.digests)
     )

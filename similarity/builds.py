@@ -13,7 +13,6 @@ A build is written under a name that nobody reads, flushed, renamed, and only th
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -127,7 +126,7 @@ def current_manifest() -> Manifest:
         raise BuildError(f"{current_path()} is damaged. {REPAIR}")
     build_id, sha256 = named
     manifest = read_manifest(build_id)
-    if hashlib.sha256((builds_dir() / build_id / "manifest.json").read_bytes()).hexdigest() != sha256:
+    if file_sha256(builds_dir() / build_id / "manifest.json") != sha256:
         raise BuildError(f"The manifest of build {build_id} is not the one that was published. {REPAIR}")
     return manifest
 
@@ -191,7 +190,7 @@ def publish_build(made: Ingredients) -> Manifest:
         shutil.rmtree(aside, ignore_errors=True)
         raise
     fsync(root)
-    sha256 = hashlib.sha256((root / build_id / "manifest.json").read_bytes()).hexdigest()
+    sha256 = file_sha256(root / build_id / "manifest.json")
     replace_file(current_path(), f"{build_id} {sha256}\n".encode())
     _remove_old_builds(root, build_id)
     return manifest
@@ -213,7 +212,7 @@ def _write_build(aside: Path, build_id: str, now: datetime, made: Ingredients) -
         identities=made.identities,
         spaces=made.spaces,
         seen=made.seen,
-        engine=f"{type(index).__module__}.{type(index).__qualname__}",
+        engine=index.dotted_path(),
         count=len(made.rows),
         dimension=layout.dimension,
         parts=[

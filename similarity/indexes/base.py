@@ -23,6 +23,11 @@ class VectorIndex(ABC):
     """What `save` writes into a build's folder."""
 
     @classmethod
+    def dotted_path(cls) -> str:
+        """By which settings and manifests name this engine."""
+        return f"{cls.__module__}.{cls.__qualname__}"
+
+    @classmethod
     @abstractmethod
     def build(cls, vectors: Matrix) -> Self:
         """Over (n, dimension) float32, n of 0 allowed; the matrix is not changed."""
