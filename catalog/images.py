@@ -33,6 +33,9 @@ EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "GIF": "gif"}
 """The formats we take, by content, and how their files are named."""
 
 _THUMBNAIL_QUALITY = 80
+_THUMBNAIL_METHOD = 2
+"""WebP's effort, 0 to 6. The library's own choice, 4, takes nearly twice the time of 2 for files 4 % smaller, and was
+half the work of storing a picture."""
 _EXIF_ORIENTATION = 0x0112
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -178,15 +181,18 @@ def _check_whole(kind: str, data: bytes) -> None:
         raise ImageError("The picture is incomplete: its end is missing.")
 
 
-_JPEG_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")
-"""A marker that ends a stretch of entropy-coded data: there 0xFF is followed by 0x00 or a restart marker."""
+_JPEG_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
+"""A marker that ends a stretch of entropy-coded data: there 0xFF is followed by 0x00 or a restart marker.
+
+It begins with one plain byte, for which `re` looks at the speed of memchr.
+"""
 
 
 def _walk_jpeg(data: bytes) -> tuple[int, bool]:
     """(number of scans, whether the end-of-image marker is there), from the markers alone."""
     scans, position = 0, 2
     while found := _JPEG_MARKER.search(data, position):
-        marker, position = found[1][0], found.end()
+        marker, position = found[0][1], found.end()
         if marker == 0xD9:
             return scans, True
         if marker in (0x01, 0xD8):
@@ -280,7 +286,7 @@ def _thumbnail(verified: VerifiedImage) -> bytes:
     if small.size != size:
         small = small.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
     buffer = io.BytesIO()
-    small.save(buffer, "WEBP", quality=_THUMBNAIL_QUALITY, method=4)
+    small.save(buffer, "WEBP", quality=_THUMBNAIL_QUALITY, method=_THUMBNAIL_METHOD)
     return buffer.getvalue()
 
 

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from catalog.images import ImageError, open_rgb
+from catalog.memory import keep_freed_memory
 from similarity import products
 from similarity.embedders import Embedder
 from similarity.products import Pictures
@@ -77,6 +78,7 @@ def embed(work: Work, embedders: Mapping[str, Embedder], writers: Mapping[str, S
 
     Networks that can work on several batches at once have them; results are written in order.
     """
+    keep_freed_memory()
     under_way: deque[_UnderWay] = deque()
     with ThreadPoolExecutor(DECODERS, thread_name_prefix="decode") as pool:
         prepared = _prepare_ahead(pool, work, embedders)
@@ -128,7 +130,8 @@ def _submit(batch: list[_Prepared], embedders: Mapping[str, Embedder]) -> _Under
 def _write(done: _UnderWay, work: Work, embedders: Mapping[str, Embedder], writers: Mapping[str, SpaceWriter]) -> Batch:
     for part, (at, future) in done.parts.items():
         vectors = embedders[part].vectors(future.result())
-        writers[part].append(work.pictures.rows[at], work.pictures.digests[at], vectors)
+        rows, digests = work.pictures.rows[at], work.pictures.digests[at]
+        writers[part].append(rows, digests, vectors, embedders[part].computed_by)
     if done.unreadable:
         rows = work.pictures.rows
         products.note_unreadable({int(rows[at]): reason for at, reason in done.unreadable.items()})

@@ -18,7 +18,7 @@ import re
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +76,8 @@ class Note:
 
     dimension: int
     generation: int
+    computed_by: tuple[str, ...] = ()
+    """Runtime and precision of whatever has written here, in order of their first vector: "openvino bfloat16"."""
 
 
 class Space:
@@ -95,7 +97,11 @@ class Space:
         """What the space says of itself; None before its first vector came."""
         try:
             content = json.loads(self._note_path.read_text())
-            return Note(dimension=int(content["dimension"]), generation=int(content["generation"]))
+            return Note(
+                dimension=int(content["dimension"]),
+                generation=int(content["generation"]),
+                computed_by=tuple(map(str, content.get("computed_by", ()))),
+            )
         except FileNotFoundError:
             return None
         except (ValueError, KeyError, TypeError) as error:
@@ -177,12 +183,19 @@ class SpaceWriter:
         if self._note is not None:
             self._open(self._note)
 
-    def append(self, rows: Rows, digests: Digests, vectors: Matrix) -> None:
-        """Add n vectors (n, dim) with their rows (n,) and digests (n, 32). On the disk when this returns."""
+    def append(self, rows: Rows, digests: Digests, vectors: Matrix, computed_by: str = "") -> None:
+        """Add n vectors (n, dim) with their rows (n,) and digests (n, 32). On the disk when this returns.
+
+        `computed_by` is noted: the runtime and its precision.
+        """
         if not len(rows):
             return
         if self._note is None or self._files is None:
-            self._publish(Note(dimension=vectors.shape[1], generation=1))
+            by = (computed_by,) if computed_by else ()
+            self._publish(Note(dimension=vectors.shape[1], generation=1, computed_by=by))
+        elif computed_by and computed_by not in self._note.computed_by:
+            self.close()
+            self._publish(replace(self._note, computed_by=(*self._note.computed_by, computed_by)))
         assert self._note is not None
         assert self._files is not None
         if vectors.shape != (len(rows), self._note.dimension):
@@ -211,7 +224,7 @@ class SpaceWriter:
         keys, _ = self._space.read_whole(former)
         last = find_rows(held.rows, held.rows) == np.arange(len(held.rows))
         kept = last & np.isin(held.rows, keep) & (held.rows != DAMAGED)
-        following = Note(former.dimension, former.generation + 1)
+        following = replace(former, generation=former.generation + 1)
         replace_file(self._space.vectors_path(following), np.ascontiguousarray(held.vectors[kept]).tobytes())
         replace_file(self._space.keys_path(following), keys[kept].tobytes())
         self.close()

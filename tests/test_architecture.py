@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # What → the only files that may import it.
 GATES = {
     "torch": ["similarity/embedders/", "similarity/runtimes/"],
-    "openvino": ["similarity/runtimes/openvino.py"],
+    "openvino": ["similarity/runtimes/openvino.py", "similarity/runtimes/bfloat16.py"],
     "nncf": ["similarity/runtimes/openvino.py"],
     "transformers": ["similarity/embedders/"],
     "efficientnet_lite_pytorch": ["similarity/embedders/"],

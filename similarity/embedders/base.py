@@ -73,6 +73,11 @@ class Embedder(ABC):
         """Look at some of the catalogue's pictures before the first is embedded; most embedders need not."""
 
     @property
+    def computed_by(self) -> str:
+        """Runtime and precision of its arithmetic, as "openvino bfloat16"; "" where there is no choice."""
+        return ""
+
+    @property
     def lanes(self) -> int:
         """How many batches are worth having under way at once."""
         return 1
@@ -118,16 +123,3 @@ def file_sha256(*paths: Path) -> str:
             while chunk := file.read(1 << 20):
                 digest.update(chunk)
     return digest.hexdigest()
-
-
-def limit_elongation(image: Image.Image, most: int = 8) -> Image.Image:
-    """The picture, or its middle where one side is over `most` times the other.
-
-    Bringing the shorter side of a picture of 10,000 × 1 pixels to 256 would take gigabytes.
-    """
-    width, height = image.size
-    new_width, new_height = min(width, most * height), min(height, most * width)
-    if (new_width, new_height) == (width, height):
-        return image
-    left, top = (width - new_width) // 2, (height - new_height) // 2
-    return image.crop((left, top, left + new_width, top + new_height))

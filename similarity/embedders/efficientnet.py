@@ -12,8 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from similarity.embedders.base import EmbedderError, Identity, ModelUnavailable, file_sha256
-from similarity.embedders.network import Crop, NetworkEmbedder
-from similarity.runtimes import Network, chosen_vectors
+from similarity.embedders.network import NetworkEmbedder
+from similarity.preprocessing import Crop
+from similarity.runtimes import Network
+from similarity.runtimes.choice import chosen_vectors
 
 if TYPE_CHECKING:
     from PIL import Image

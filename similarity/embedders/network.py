@@ -6,7 +6,6 @@ import threading
 from abc import abstractmethod
 from collections.abc import Iterable
 from concurrent.futures import Future
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,43 +13,13 @@ import numpy as np
 from django.conf import settings
 from numpy.typing import NDArray
 
-from similarity.embedders.base import Embedder, EmbedderError, limit_elongation
-from similarity.runtimes import Network, RuntimeUnavailable, Session, choose_runtime, get_runtime
+from similarity.embedders.base import Embedder, EmbedderError
+from similarity.runtimes import Network, RuntimeUnavailable, Session
+from similarity.runtimes.choice import choose_runtime, get_runtime
 from similarity.runtimes.gather import Gatherer
 
 if TYPE_CHECKING:
     from PIL import Image
-
-BICUBIC = 3
-"""Pillow's number, which preprocessors' files use too."""
-
-
-@dataclass(frozen=True)
-class Crop:
-    """The usual preprocessing: the shorter side to `shorter_px`, then the central `height` × `width` pixels.
-
-    `mean` and `scale` are those of a channel, of pixels from 0 to 255; the runtime applies them.
-    """
-
-    shorter_px: int
-    height: int
-    width: int
-    mean: tuple[float, ...]
-    scale: tuple[float, ...]
-    resample: int = BICUBIC
-
-    def __call__(self, image: Image.Image) -> NDArray[np.uint8]:
-        """(height, width, 3) uint8."""
-        image = limit_elongation(image)
-        width, height = image.size
-        shorter = min(width, height)
-        # Truncated, as transformers' processors do, so that both see the same pixels.
-        size = (int(self.shorter_px * width / shorter), int(self.shorter_px * height / shorter))
-        left, top = (size[0] - self.width) // 2, (size[1] - self.height) // 2
-        # Only what stays after the crop is resampled: the same pixels for two thirds of the work.
-        across, down = width / size[0], height / size[1]
-        box = (left * across, top * down, (left + self.width) * across, (top + self.height) * down)
-        return np.asarray(image.resize((self.width, self.height), self.resample, box), dtype=np.uint8)
 
 
 class NetworkEmbedder(Embedder):
@@ -74,6 +43,11 @@ class NetworkEmbedder(Embedder):
 
     def submit(self, prepared: NDArray[Any]) -> Future[NDArray[np.float32]]:
         return self._open(prepared[:1]).submit(prepared)
+
+    @property
+    def computed_by(self) -> str:
+        choice = choose_runtime()
+        return f"{choice.runtime} {choice.precision}"
 
     @property
     def lanes(self) -> int:

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from similarity.embedders.base import Identity, ModelUnavailable, file_sha256, limit_elongation
-from similarity.embedders.network import Crop, NetworkEmbedder
-from similarity.runtimes import Network, chosen_vectors
+from similarity.embedders.base import Identity, ModelUnavailable, file_sha256
+from similarity.embedders.network import NetworkEmbedder
+from similarity.preprocessing import Crop, limit_elongation
+from similarity.runtimes import Network
+from similarity.runtimes.choice import chosen_vectors
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -6,8 +6,10 @@ by a fifth (docs/performance.md).
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import sys
 import threading
 import warnings
 from collections.abc import Callable
@@ -22,6 +24,7 @@ from openvino.frontend import FrontEndManager
 from openvino.preprocess import PrePostProcessor
 
 from similarity.runtimes.base import Batch, Network, Runtime, RuntimeUnavailable, Session
+from similarity.runtimes.bfloat16 import made_ready
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +43,9 @@ class OpenVinoRuntime(Runtime):
             # What is not quantised is computed as fast as float's fidelity allows.
             model = _kept(network, example, cache, "int8", lambda: _quantised(network, example, cache, calibration))
             return OpenVinoSession(model, self.best_float(), example)
+        if precision == "bfloat16":
+            model = _kept(network, example, cache, precision, lambda: made_ready(_converted(network, example, cache)))
+            return OpenVinoSession(model, precision, example)
         return OpenVinoSession(_converted(network, example, cache), precision, example)
 
 
@@ -143,16 +149,21 @@ def _quantised(network: Network, example: Batch, cache: Path, calibration: Batch
         raise RuntimeUnavailable("int8 needs NNCF. Run: pip install -r requirements-int8.txt") from error
     nncf.set_log_level(logging.ERROR)
     model = _converted(network, example, cache)
-    attention = any("Softmax" in node.get_type_name() for node in model.get_ops())
     pictures = nncf.Dataset([picture[np.newaxis] for picture in calibration])
-    quantised: ov.Model = nncf.quantize(
-        model,
-        pictures,
-        subset_size=len(calibration),
-        model_type=nncf.ModelType.TRANSFORMER if attention else None,
-        preset=nncf.QuantizationPreset.MIXED,
-    )
+    with contextlib.redirect_stdout(sys.stderr):  # where its progress belongs
+        quantised: ov.Model = nncf.quantize(
+            model,
+            pictures,
+            subset_size=len(calibration),
+            model_type=nncf.ModelType.TRANSFORMER if _attends(model) else None,
+            preset=nncf.QuantizationPreset.MIXED,
+        )
     return quantised
+
+
+def _attends(model: ov.Model) -> bool:
+    """Whether it is a transformer, which NNCF must be told: it then smooths the activations first (SmoothQuant)."""
+    return any(node.get_type_name() in ("ScaledDotProductAttention", "Softmax") for node in model.get_ops())
 
 
 def _convert(network: Network, example: Batch) -> ov.Model:

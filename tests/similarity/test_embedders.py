@@ -14,9 +14,8 @@ from django.core.exceptions import ImproperlyConfigured
 from PIL import Image
 
 from similarity.embedders import Embedder, EmbedderError, ModelUnavailable, get_embedder
-from similarity.embedders.base import limit_elongation
-from similarity.embedders.network import Crop
 from similarity.embedders.transformers import TransformersEmbedder
+from similarity.preprocessing import Crop, limit_elongation
 
 
 def gradient(width: int, height: int, seed: int = 0) -> Image.Image:

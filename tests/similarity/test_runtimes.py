@@ -15,7 +15,8 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 
 from similarity.embedders.efficientnet import EfficientNetEmbedder
-from similarity.runtimes import Choice, Session, choose_runtime, chosen_vectors, get_runtime
+from similarity.runtimes import Session
+from similarity.runtimes.choice import Choice, choose_runtime, chosen_vectors, get_runtime
 from similarity.runtimes.gather import Gatherer
 from similarity.vectors import unit
 from tests.similarity.test_embedders import PICTURES, gradient

@@ -171,3 +171,17 @@ def test_there_is_one_writer_at_a_time(tmp_path: Path) -> None:
     finally:
         done.set()
         other.join(10)
+
+
+def test_a_space_notes_whoever_computed_its_vectors(tmp_path: Path) -> None:
+    space = space_in(tmp_path)
+    by = ["openvino bfloat16", "openvino bfloat16", "torch float32", ""]
+    for at, computed_by in enumerate(by):
+        with space.writing() as writer:
+            writer.append(ROWS[at : at + 1], DIGESTS[at : at + 1], VECTORS[at : at + 1], computed_by)
+    with space.writing() as writer:
+        writer.compact(keep=ROWS[:3])
+    note = space.note()
+    assert note is not None
+    assert note.computed_by == ("openvino bfloat16", "torch float32")
+    assert space.read().rows.tolist() == ROWS[:3].tolist()
