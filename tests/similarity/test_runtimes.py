@@ -15,7 +15,7 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 
 from similarity.embedders.efficientnet import EfficientNetEmbedder
-from similarity.runtimes import Session
+from similarity.runtimes import RuntimeUnavailable, Session
 from similarity.runtimes.choice import Choice, choose_runtime, chosen_vectors, get_runtime
 from similarity.runtimes.gather import Gatherer
 from similarity.vectors import unit
@@ -187,3 +187,17 @@ def test_the_embedder_is_safe_to_use_from_several_threads() -> None:
         thread.join()
     for at in range(4):
         assert found[at] @ alone[at] > 0.999
+
+
+def test_int8_is_fitted_on_the_catalogues_pictures_and_kept(
+    tmp_path: Path, oracle: np.ndarray[Any, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("nncf", reason="needs requirements-int8.txt")
+    openvino = get_runtime("openvino")
+    with pytest.raises(RuntimeUnavailable, match="build_index"):
+        openvino.open(EMBEDDER.network(), "int8", PREPARED[:1], tmp_path)
+    fitted = openvino.open(EMBEDDER.network(), "int8", PREPARED[:1], tmp_path, PREPARED)
+    kept = openvino.open(EMBEDDER.network(), "int8", PREPARED[:1], tmp_path)
+    np.testing.assert_array_equal(fitted.infer(PREPARED), kept.infer(PREPARED))
+    assert (unit(kept.infer(PREPARED)) * oracle).sum(axis=1).min() > 0.6  # fitted on four pictures only
+    assert not capsys.readouterr().out
