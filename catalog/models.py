@@ -11,6 +11,8 @@ from django.db.models import F, Q
 from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
 
+from catalog.fields import RowField
+
 THUMBNAIL_SIDE_PX = 480
 """Longest side of a thumbnail."""
 
@@ -38,32 +40,32 @@ class Product(models.Model):
 
     product_id = models.CharField(_("product id"), max_length=64, unique=True)
     title = models.CharField(_("title"), max_length=300)
-    gender = models.CharField(_("gender"), max_length=100, blank=True, db_index=True)
-    category = models.CharField(_("category"), max_length=100, blank=True, db_index=True)
-    sub_category = models.CharField(_("sub-category"), max_length=100, blank=True, db_index=True)
-    product_type = models.CharField(_("product type"), max_length=100, blank=True, db_index=True)
-    colour = models.CharField(_("colour"), max_length=100, blank=True, db_index=True)
-    usage = models.CharField(_("usage"), max_length=100, blank=True, db_index=True)
+    gender = models.CharField(_("gender"), max_length=100, blank=True)
+    category = models.CharField(_("category"), max_length=100, blank=True)
+    sub_category = models.CharField(_("sub-category"), max_length=100, blank=True)
+    product_type = models.CharField(_("product type"), max_length=100, blank=True)
+    colour = models.CharField(_("colour"), max_length=100, blank=True)
+    usage = models.CharField(_("usage"), max_length=100, blank=True)
     image_name = models.CharField(
         _("image"),
         max_length=255,
         blank=True,
         help_text=_("The file's name in the catalogue's folder of images."),
     )
-    image_url = models.CharField(_("image address"), max_length=2000, blank=True, db_index=True)
+    image_url = models.CharField(_("image address"), max_length=2000, blank=True)
     extra = models.JSONField(
         _("further columns"),
         default=dict,
         blank=True,
         help_text=_("Columns of the file that Vitrine does not know."),
     )
-    source = models.JSONField(
+    source = RowField(
         default=dict,
         editable=False,
         help_text=_("The row as the file last had it: tells a change in the file from an edit by hand."),
     )
 
-    hidden = models.BooleanField(_("hidden"), default=False, db_index=True)
+    hidden = models.BooleanField(_("hidden"), default=False)
     missing_since = models.DateTimeField(
         _("missing since"),
         null=True,
@@ -76,7 +78,7 @@ class Product(models.Model):
     thumbnail = models.FileField(blank=True, max_length=120, editable=False)
     image_width = models.PositiveIntegerField(default=0, editable=False)
     image_height = models.PositiveIntegerField(default=0, editable=False)
-    image_sha256 = models.CharField(max_length=64, blank=True, editable=False, db_index=True)
+    image_sha256 = models.CharField(max_length=64, blank=True, editable=False)
     image_source = models.CharField(
         max_length=2100,
         blank=True,
@@ -100,6 +102,27 @@ class Product(models.Model):
 
     class Meta:
         ordering = ["id"]
+        indexes = [
+            # All that facets, counts and filters ask, in the order in which products come: a narrow copy of the
+            # table, read instead of it. As it grows at its end only, an import writes it almost for nothing.
+            models.Index(
+                fields=[
+                    "id",
+                    "gender",
+                    "category",
+                    "sub_category",
+                    "product_type",
+                    "colour",
+                    "usage",
+                    "hidden",
+                    "missing_since",
+                ],
+                name="product_facets",
+            ),
+            # Only products with a picture are looked for by its address (`similarity`); an import of rows
+            # writes none of it.
+            models.Index(fields=["image_url"], condition=Q(embedding_row__isnull=False), name="product_image_url"),
+        ]
         verbose_name = _("product")
         verbose_name_plural = _("products")
 

@@ -8,9 +8,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
@@ -18,10 +16,13 @@ import requests
 import urllib3
 
 from catalog.images import MAX_BYTES, ImageError
+from catalog.importing.bounds import BoundedAdapter, Bounds
+from catalog.importing.hosts import Host, Interrupted, Strained
 
 USER_AGENT = "Vitrine/1.0 (visual catalogue; fetches the pictures its operator lists)"
 _CHUNK_BYTES = 64 * 1024
-_WORTH_ANOTHER_TRY = frozenset({408, 425, 429, 500, 502, 503, 504})
+_WORTH_ANOTHER_TRY = frozenset({408, 425, 500, 502, 504})
+_ASKS_FOR_LESS = frozenset({429, 503})
 
 
 @dataclass(frozen=True)
@@ -29,39 +30,26 @@ class Manners:
     """How patient and how polite we are. Seconds, bytes, counts."""
 
     connect_timeout_s: float = 5
+    """For each of the host's network addresses; looking up its name is the system's affair."""
     read_timeout_s: float = 10
     """Longest silence."""
     total_timeout_s: float = 30
-    """Longest time for one try, however steadily bytes drip."""
+    """Longest time for one try with its redirects, however steadily headers or body drip."""
     tries: int = 4
     backoff_s: float = 0.5
     """Wait after the first failed try; doubles with every further one, and is spread by chance."""
     longest_wait_s: float = 30
     """The most we wait because a server asks us to (Retry-After)."""
-    per_host: int = 6
+    give_up_s: float = 120
+    """A host that has given no other answer than strain for so long is not asked again in this run."""
+    per_host: int = 32
+    """The most requests at once to one host, reached only while it answers well."""
     redirects: int = 3
     max_bytes: int = MAX_BYTES
 
 
-class Interrupted(Exception):
-    """The run was stopped while a picture was on its way."""
-
-
 class _TryAgain(Exception):
     """This try failed, another may not."""
-
-    def __init__(self, reason: str, wait_s: float | None = None) -> None:
-        super().__init__(reason)
-        self.wait_s = wait_s
-
-
-@dataclass
-class _Host:
-    """One server: how many may ask it at once, and when it wants to be asked again."""
-
-    slots: threading.Semaphore
-    closed_until: float = 0.0
-    lock: threading.Lock = field(default_factory=threading.Lock)
 
 
 class Fetcher:
@@ -69,7 +57,7 @@ class Fetcher:
 
     def __init__(self, manners: Manners | None = None) -> None:
         self.manners = manners or Manners()
-        self._hosts: dict[str, _Host] = {}
+        self._hosts: dict[str, Host] = {}
         self._sessions: list[requests.Session] = []
         self._lock = threading.Lock()
         self._own = threading.local()
@@ -80,16 +68,13 @@ class Fetcher:
         host = self._host(url)
         manners = self.manners
         for attempt in range(1, manners.tries + 1):
-            self._wait_for(host)
             try:
-                with self._slot(host):
+                with host.visit(self._stopped):
                     return self._try(url)
-            except _TryAgain as error:
+            except (_TryAgain, Strained) as error:
                 if attempt == manners.tries:
                     raise ImageError(str(error)) from error
-                if error.wait_s is not None:
-                    self._close_for(host, min(error.wait_s, manners.longest_wait_s))
-                else:
+                if not isinstance(error, Strained) or error.wait_s is None:
                     # Spread by chance, lest all threads come back to a busy server at once.
                     self._sleep(manners.backoff_s * 2 ** (attempt - 1) * random.uniform(0.5, 1.5))
         raise AssertionError("unreachable")  # tries is at least 1
@@ -105,42 +90,36 @@ class Fetcher:
 
     # --- one try ------------------------------------------------------------------------------
     def _try(self, url: str) -> bytes:
-        deadline = time.monotonic() + self.manners.total_timeout_s
-        timeouts = (self.manners.connect_timeout_s, self.manners.read_timeout_s)
+        manners = self.manners
+        bounds = Bounds(manners.total_timeout_s, manners.read_timeout_s, manners.max_bytes, self._stopped)
+        timeouts = (manners.connect_timeout_s, manners.read_timeout_s)
         try:
-            with self._session().get(url, stream=True, timeout=timeouts) as response:
+            with bounds.held(), self._session().get(url, stream=True, timeout=timeouts) as response:
                 _check_status(response)
-                return self._body(response, deadline)
+                return self._body(response, bounds)
         except requests.TooManyRedirects as error:
-            raise ImageError(f"More than {self.manners.redirects} redirects.") from error
+            raise ImageError(f"More than {manners.redirects} redirects.") from error
         except (requests.Timeout, urllib3.exceptions.TimeoutError) as error:
-            raise _TryAgain("The server did not answer in time.") from error
+            raise Strained("The server did not answer in time.") from error
         except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema) as error:
             raise ImageError("It leads to something that is not an http or https address.") from error
         except (requests.ConnectionError, urllib3.exceptions.HTTPError, OSError) as error:
             # OSError: requests' own errors are of that kind, and bare ones come from the socket.
-            raise _TryAgain("The connection failed.") from error
+            raise Strained("The connection failed.") from error
         except ValueError as error:  # idna, urllib3 and http.client refuse some addresses with these
             raise ImageError("The address cannot be understood.") from error
 
-    def _body(self, response: requests.Response, deadline: float) -> bytes:
-        limit = self.manners.max_bytes
-        too_large = ImageError(f"The file is larger than {limit / 2**20:.3g} MiB.")
+    def _body(self, response: requests.Response, bounds: Bounds) -> bytes:
         length = response.headers.get("Content-Length", "")
-        if length.isdecimal() and int(length) > limit:
-            raise too_large
+        if length.isdecimal() and int(length) > bounds.max_bytes:
+            raise bounds.too_large()
         parts: list[bytes] = []
         size = 0
-        # read1 returns what one read of the socket brought; read and iter_content wait until a chunk is
-        # full, and a server that drips one byte at a time would keep them past every deadline.
+        # read1 returns what one read of the socket brought, so that nothing is decompressed past the limit.
         while part := response.raw.read1(_CHUNK_BYTES, decode_content=True):
             size += len(part)
-            if size > limit:
-                raise too_large
-            if time.monotonic() > deadline:
-                raise ImageError(f"It took longer than {self.manners.total_timeout_s:g} s.")
-            if self._stopped.is_set():
-                raise Interrupted
+            if size > bounds.max_bytes:
+                raise bounds.too_large()
             parts.append(part)
         return b"".join(parts)
 
@@ -150,6 +129,8 @@ class Fetcher:
         if session is None:
             session = requests.Session()
             session.trust_env = False  # neither proxies nor passwords from the surroundings
+            session.mount("http://", BoundedAdapter())
+            session.mount("https://", BoundedAdapter())
             session.max_redirects = self.manners.redirects
             session.headers.update(
                 {
@@ -164,7 +145,7 @@ class Fetcher:
         return session
 
     # --- politeness ---------------------------------------------------------------------------
-    def _host(self, url: str) -> _Host:
+    def _host(self, url: str) -> Host:
         try:
             parts = urlsplit(url)
             name = parts.netloc.rpartition("@")[2].lower()
@@ -173,26 +154,10 @@ class Fetcher:
         if parts.scheme.lower() not in ("http", "https") or not name:
             raise ImageError("It is not an http or https address.")
         with self._lock:
-            return self._hosts.setdefault(name, _Host(threading.Semaphore(self.manners.per_host)))
-
-    @contextmanager
-    def _slot(self, host: _Host) -> Iterator[None]:
-        while not host.slots.acquire(timeout=0.2):
-            if self._stopped.is_set():
-                raise Interrupted
-        try:
-            yield
-        finally:
-            host.slots.release()
-
-    def _close_for(self, host: _Host, seconds: float) -> None:
-        with host.lock:
-            host.closed_until = max(host.closed_until, time.monotonic() + seconds)
-
-    def _wait_for(self, host: _Host) -> None:
-        while (left := host.closed_until - time.monotonic()) > 0:
-            self._sleep(left)
-        self._sleep(0)
+            if name not in self._hosts:
+                manners = self.manners
+                self._hosts[name] = Host(manners.per_host, manners.longest_wait_s, manners.give_up_s)
+            return self._hosts[name]
 
     def _sleep(self, seconds: float) -> None:
         if self._stopped.wait(seconds):
@@ -204,8 +169,11 @@ def _check_status(response: requests.Response) -> None:
     if status == requests.codes.ok:
         return
     reason = f"HTTP {status}."
+    wait_s = _retry_after_s(response.headers.get("Retry-After", ""))
+    if status in _ASKS_FOR_LESS or (status in _WORTH_ANOTHER_TRY and wait_s is not None):
+        raise Strained(reason, wait_s)
     if status in _WORTH_ANOTHER_TRY:
-        raise _TryAgain(reason, _retry_after_s(response.headers.get("Retry-After", "")))
+        raise _TryAgain(reason)
     raise ImageError(reason)
 
 

@@ -16,8 +16,10 @@ from pathlib import Path
 
 from catalog import images
 from catalog.images import ImageError, StoredImage
-from catalog.importing.download import Fetcher, Interrupted
+from catalog.importing.download import Fetcher
+from catalog.importing.hosts import Interrupted
 from catalog.importing.upsert import UPLOADED, Placed
+from catalog.memory import keep_freed_memory
 
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif")
 _IN_FLIGHT_PER_WORKER = 4
@@ -109,8 +111,9 @@ class PictureTaker:
         self._refetch = refetch
         cores = len(os.sched_getaffinity(0))
         self._workers = max(cores, workers if fetcher else 0)
-        # A decoded picture takes up to 25 megapixels times a few bytes: no more at once than can be worked on.
-        self._decoding = threading.Semaphore(cores)
+        # A decoded picture takes up to 25 megapixels times a few bytes: no more at once than can be worked on, and
+        # one that waits for the disk.
+        self._decoding = threading.Semaphore(cores + 1)
 
     def take(self, products: Iterable[Placed]) -> Generator[Outcome]:
         """An outcome for every product, in the order in which they are done.
@@ -118,6 +121,7 @@ class PictureTaker:
         Works on a few pictures per thread at a time and pulls products only as fast as that, so that
         memory does not grow with the catalogue.
         """
+        keep_freed_memory()
         done: queue.SimpleQueue[Future[Outcome]] = queue.SimpleQueue()
         in_flight = 0
         pool = ThreadPoolExecutor(self._workers, thread_name_prefix="picture")

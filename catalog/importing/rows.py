@@ -10,6 +10,7 @@ from operator import gt
 from typing import NamedTuple
 
 from catalog.columns import FIELD_OF, NEEDED
+from catalog.fields import RowWriter
 from catalog.importing.csvfile import CatalogueFileError, Record
 from catalog.models import Product
 
@@ -23,11 +24,24 @@ _ONE_LINE = ("ProductId", "Image", "ImageURL")
 
 
 class ParsedRow(NamedTuple):
-    """A row that can become a product. `values`: column → value, known columns under our names."""
+    """A row that can become a product. A named tuple, and its values only put together by name where somebody asks:
+    there may be millions, and most are only written or found unchanged."""
 
     line: int
     product_id: str
-    values: dict[str, str]
+    fields: tuple[str, ...]
+    """Its values, in the order of the file."""
+    columns: ColumnMap
+
+    @property
+    def values(self) -> dict[str, str]:
+        """Column → value, known columns under our names."""
+        return dict(zip(self.columns.names, self.fields, strict=True))
+
+    @property
+    def text(self) -> str:
+        """What `Product.source` keeps of it in the database."""
+        return self.columns.as_text(self.fields)
 
 
 @dataclass(frozen=True)
@@ -54,6 +68,7 @@ class ColumnMap:
     id_at: int
     title_at: int
     one_line_at: tuple[int, ...]
+    as_text: RowWriter
 
 
 def map_columns(file_name: str, header: Sequence[str], renamed: Mapping[str, str]) -> ColumnMap:
@@ -96,6 +111,7 @@ def map_columns(file_name: str, header: Sequence[str], renamed: Mapping[str, str
         id_at=names.index("ProductId"),
         title_at=names.index("ProductTitle"),
         one_line_at=tuple(at for at, name in enumerate(names) if name in _ONE_LINE),
+        as_text=RowWriter(names),
     )
 
 
@@ -124,18 +140,29 @@ def _limit(name: str) -> int:
 
 def parse_row(record: Record, columns: ColumnMap) -> ParsedRow | Reject:
     """What the record says of a product, or why it says nothing we can keep."""
-    values = [value.strip() for value in record.values]
-    if len(values) < len(columns.names):
-        why = f"The row has {len(values)} of {len(columns.names)} fields."
-        return Reject(record.line, _id_in(values, columns), why, record.values)
-    product_id = values[columns.id_at]
-    if reason := _trouble(values, columns):
-        return Reject(record.line, product_id, reason, record.values)
-    return ParsedRow(record.line, product_id, dict(zip(columns.names, values, strict=True)))
+    fields, reason = judge(record, columns)
+    if reason:
+        return Reject(record.line, id_in(fields, columns), reason, record.values)
+    return sound_row(record, columns)
 
 
-def _id_in(values: list[str], columns: ColumnMap) -> str:
-    return values[columns.id_at] if columns.id_at < len(values) else ""
+def judge(record: Record, columns: ColumnMap) -> tuple[list[str], str]:
+    """(the record's values without white space around them, the first reason against the row or "")."""
+    fields = list(map(str.strip, record.values))
+    if len(fields) < len(columns.names):
+        return fields, f"The row has {len(fields)} of {len(columns.names)} fields."
+    return fields, _trouble(fields, columns)
+
+
+def sound_row(record: Record, columns: ColumnMap) -> ParsedRow:
+    """The row of a record that has been judged before and found good."""
+    fields = tuple(map(str.strip, record.values))
+    return ParsedRow(record.line, fields[columns.id_at], fields, columns)
+
+
+def id_in(fields: Sequence[str], columns: ColumnMap) -> str:
+    """The product's id; "" in a row that ends before it."""
+    return fields[columns.id_at] if columns.id_at < len(fields) else ""
 
 
 def _trouble(values: list[str], columns: ColumnMap) -> str:

@@ -8,7 +8,7 @@ that each database gets them as it wants them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,35 +18,49 @@ from django.utils import timezone
 from catalog.models import Product
 
 _KEY = "product_id"
+_TEXT = (models.CharField, models.TextField)
+_IDS_AT_ONCE = 900
+"""SQLite takes 999 parameters in a statement, newer ones more; a larger number is no faster."""
 _SQLITE_CACHE_KIB = 64 * 1024
 _SQLITE_CHECKPOINT_PAGES = 8000
 
 
-def insert_products(rows: Iterable[Mapping[str, Any]], update: Sequence[str]) -> None:
-    """Create products from values by field name; fields that a row does not name get their defaults.
-
-    Where another import has made one of them meanwhile, the fields named in `update` are overwritten.
-    """
-    fields = [field for field in Product._meta.concrete_fields if not field.primary_key]
-    defaults = {field.attname: _prepared(field, _default(field)) for field in fields}
-    # Almost every value is text, which needs no preparing: only the others go through their field.
-    to_prepare = [field for field in fields if not isinstance(field, models.CharField)]
-    parameters = []
-    for row in rows:
-        values = {**defaults, **row}
-        for field in to_prepare:
-            if field.attname in row:
-                values[field.attname] = _prepared(field, row[field.attname])
-        parameters.append(tuple(values.values()))
-    columns = ", ".join(_quoted(field) for field in fields)
-    overwritten = ", ".join(
-        f"{_quoted(field)} = excluded.{_quoted(field)}" for field in fields if field.attname in update
-    )
+def rows_named(names: Sequence[str], product_ids: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+    """The named columns of the products with these ids, as the database has them: nothing is decoded."""
+    fields = ", ".join(_quoted(Product._meta.get_field(name)) for name in names)
     key = _quoted(Product._meta.get_field(_KEY))
-    marks = ", ".join(["%s"] * len(fields))
-    _run_many(
-        f"INSERT INTO {_table()} ({columns}) VALUES ({marks}) "  # noqa: S608 - names from the model
-        f"ON CONFLICT ({key}) DO UPDATE SET {overwritten}",
+    with connection.cursor() as cursor:
+        for start in range(0, len(product_ids), _IDS_AT_ONCE):
+            some = product_ids[start : start + _IDS_AT_ONCE]
+            marks = ", ".join(["%s"] * len(some))
+            cursor.execute(
+                f"SELECT {fields} FROM {_table()} WHERE {key} IN ({marks})",  # noqa: S608 - names from the model
+                some,
+            )
+            yield from cursor.fetchall()
+
+
+def insert_products(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> int:
+    """Create products from the values of the named fields; the other fields get their defaults.
+
+    A product that is there already is left alone. How many were created.
+    """
+    named = [Product._meta.get_field(name) for name in names]
+    others = [field for field in Product._meta.concrete_fields if not field.primary_key and field not in named]
+    defaults = [_prepared(field, _default(field)) for field in others]
+    # What the statement says itself need not be bound for every row.
+    marks = ["%s"] * len(named) + [_literal(default) for default in defaults]
+    bound = tuple(default for default in defaults if _literal(default) == "%s")
+    # Almost every value is text, which needs no preparing: only the others go through their field.
+    to_prepare = [(at, field) for at, field in enumerate(named) if not isinstance(field, _TEXT)]
+    parameters: list[Sequence[Any]] = []
+    for row in rows:
+        values = (*row, *bound)
+        parameters.append(_with_prepared(values, to_prepare) if to_prepare else values)
+    columns = ", ".join(_quoted(field) for field in [*named, *others])
+    return _run_many(
+        f"INSERT INTO {_table()} ({columns}) VALUES ({', '.join(marks)}) "  # noqa: S608 - names from the model
+        f"ON CONFLICT ({_quoted(Product._meta.get_field(_KEY))}) DO NOTHING",
         parameters,
     )
 
@@ -90,9 +104,14 @@ def _pragma(what: str) -> Any:
     return row and row[0]
 
 
-def _run_many(statement: str, parameters: list[tuple[Any, ...]]) -> None:
+def _run_many(statement: str, parameters: Sequence[Sequence[Any]]) -> int:
+    """Run a statement with each of the parameters; how many rows it wrote."""
+    if not parameters:
+        return 0
     with connection.cursor() as cursor:
         cursor.executemany(statement, parameters)
+        written: int = cursor.rowcount
+    return written
 
 
 def _default(field: models.Field[Any, Any]) -> Any:
@@ -103,6 +122,22 @@ def _default(field: models.Field[Any, Any]) -> Any:
 
 def _prepared(field: Any, value: Any) -> Any:
     return field.get_db_prep_save(value, connection)
+
+
+def _with_prepared(values: tuple[Any, ...], to_prepare: list[tuple[int, Any]]) -> list[Any]:
+    prepared = list(values)
+    for at, field in to_prepare:
+        prepared[at] = _prepared(field, prepared[at])
+    return prepared
+
+
+def _literal(value: Any) -> str:
+    """How SQL says a default, or the mark of a parameter where databases differ."""
+    if value is None:
+        return "NULL"
+    if value == "":
+        return "''"
+    return "0" if type(value) is int and value == 0 else "%s"
 
 
 def _quoted(field: Any) -> str:

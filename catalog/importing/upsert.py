@@ -8,20 +8,25 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from operator import itemgetter
+from typing import Any
 
-from django.db import transaction
+from django.db import OperationalError, transaction
+from django.db.models import TextField
+from django.db.models.functions import Cast
 from django.utils import timezone
 
 from catalog.columns import FIELD_OF
 from catalog.importing.rows import ParsedRow
-from catalog.importing.statements import insert_products, update_products
+from catalog.importing.statements import insert_products, rows_named, update_products
+from catalog.importing.survey import row_key
 from catalog.models import Product
 
-BATCH_ROWS = 2000
-"""Rows of a transaction: others wait for the write lock about 0.1 s. Every commit writes the pages of eleven
-indexes that it touched, so smaller ones write more (measured: 900 rows, 2.8 GB for 200,000 products; 2,000
-rows, 2.0 GB)."""
+BATCH_ROWS = 10_000
+"""Rows of a transaction: others wait for the write lock about 0.2 s. Ids come in no order, so that a commit writes
+most pages of their index, and smaller transactions write them more often."""
 
 _WRITTEN_FIELDS = [
     *list(FIELD_OF.values())[1:],
@@ -31,6 +36,7 @@ _WRITTEN_FIELDS = [
     "image_source",
     "updated_at",
 ]
+_TRIES = 10
 _PICTURE_COLUMNS = ("Image", "ImageURL")
 UPLOADED = "upload:"
 """How the source of a picture begins that somebody gave a product by hand."""
@@ -67,79 +73,98 @@ class Batch:
     placed: list[Placed] = field(default_factory=list)
 
 
+def known_rows() -> frozenset[int]:
+    """`row_key` of the row that each product had in the file, less those that the file had no more."""
+    products = Product.objects.filter(missing_since=None).order_by()
+    texts = products.values_list("product_id", Cast("source", TextField()))  # as it is, not decoded
+    return frozenset(row_key(product_id, text) for product_id, text in texts.iterator())
+
+
+class _OvertakenError(Exception):
+    """Somebody has created or deleted some of a batch's products since we looked."""
+
+
 def upsert(rows: Sequence[ParsedRow], *, with_pictures: bool, dry_run: bool = False) -> Batch:
     """Write what is new or changed, in one transaction. `placed` is filled for a run with pictures only."""
-    batch = Batch()
-    kept, touched = _compare(rows, with_pictures)
-    batch.unchanged = len(rows) - len(touched)
-    batch.placed = kept
-    if not touched:
-        return batch
-    new: list[ParsedRow] = []
+    for _ in range(_TRIES):
+        with suppress(_OvertakenError):
+            return _upsert(rows, with_pictures, dry_run)
+    raise OperationalError("others keep creating or deleting the same products")
+
+
+def _upsert(rows: Sequence[ParsedRow], with_pictures: bool, dry_run: bool) -> Batch:
+    found = _compare(rows, with_pictures)
+    names, values = _values(found.new)  # made before others have to wait for the lock
     changed: list[tuple[Product, Status]] = []
-    with transaction.atomic():
-        # Read again under the lock: the admin may have written since `_compare` looked.
-        found = Product.objects.select_for_update().in_bulk(
-            [row.product_id for row in touched], field_name="product_id"
-        )
-        for row in touched:
-            product = found.get(row.product_id)
-            if product is None:
-                new.append(row)
-            else:
-                visible = _merge(product, row)
+    if found.new or found.touched:
+        with transaction.atomic():
+            # Read again under the lock: the admin may have written since `_compare` looked.
+            products = Product.objects.select_for_update().in_bulk(
+                [row.product_id for row in found.touched], field_name="product_id"
+            )
+            if len(products) < len(found.touched):
+                raise _OvertakenError
+            for row in found.touched:
+                visible = _merge(product := products[row.product_id], row)
                 changed.append((product, Status.UPDATED if visible else Status.UNCHANGED))
-        if not dry_run:
-            now = timezone.now()
-            for product, _ in changed:
-                product.updated_at = now
-            update_products([product for product, _ in changed], _WRITTEN_FIELDS)
-            insert_products(map(_values, new), _WRITTEN_FIELDS)
-    batch.created = len(new)
+            if not dry_run:
+                now = timezone.now()
+                for product, _ in changed:
+                    product.updated_at = now
+                update_products([product for product, _ in changed], _WRITTEN_FIELDS)
+                if insert_products(names, values) < len(found.new):
+                    raise _OvertakenError
+    batch = Batch(created=len(found.new), placed=found.kept)
     batch.updated = sum(status is Status.UPDATED for _, status in changed)
-    batch.unchanged += len(changed) - batch.updated
+    batch.unchanged = len(rows) - batch.created - batch.updated
     if with_pictures:
         batch.placed += [_placed(product, status) for product, status in changed]
-        batch.placed += _placed_new(new)
+        batch.placed += _placed_new(found.new)
     return batch
 
 
-def _compare(rows: Sequence[ParsedRow], with_pictures: bool) -> tuple[list[Placed], list[ParsedRow]]:
-    """(products whose row is the same as last time, rows that are new or not the same).
+@dataclass
+class _Compared:
+    """A batch held against the database."""
 
-    Reads few columns and makes no model instances: in most imports most rows are the same.
-    """
-    columns = ["product_id", "source", "missing_since"]
+    new: list[ParsedRow] = field(default_factory=list)
+    touched: list[ParsedRow] = field(default_factory=list)
+    """Rows that are not the same as last time, or whose product was missing."""
+    kept: list[Placed] = field(default_factory=list)
+    """The other products, in a run with pictures."""
+
+
+def _compare(rows: Sequence[ParsedRow], with_pictures: bool) -> _Compared:
+    """Reads few columns and makes no model instances: in most imports most rows are the same."""
+    names = ["product_id", "source", "missing_since"]
     if with_pictures:
-        columns += ["pk", "image_name", "image_url", "image", "thumbnail", "image_source", "image_error"]
-    known = {
-        values[0]: values
-        for values in Product.objects.filter(product_id__in=[row.product_id for row in rows])
-        .order_by()
-        .values_list(*columns)
-    }
-    kept: list[Placed] = []
-    touched: list[ParsedRow] = []
+        names += ["id", "image_name", "image_url", "image", "thumbnail", "image_source", "image_error"]
+    known = {values[0]: values for values in rows_named(names, [row.product_id for row in rows])}
+    result = _Compared()
     for row in rows:
         values = known.get(row.product_id)
-        if values is None or values[1] != row.values or values[2] is not None:
-            touched.append(row)
+        if values is None:
+            result.new.append(row)
+        elif values[1] != row.text or values[2] is not None:
+            result.touched.append(row)
         elif with_pictures:
             key, name, url, image, thumbnail, source, error = values[3:]
-            kept.append(Placed(key, row.product_id, Status.UNCHANGED, name, url, image, thumbnail, source, error))
-    return kept, touched
+            placed = Placed(key, row.product_id, Status.UNCHANGED, name, url, image, thumbnail, source, error)
+            result.kept.append(placed)
+    return result
 
 
-def _values(row: ParsedRow) -> dict[str, object]:
-    """A new product's fields."""
-    values = row.values
-    fields: dict[str, object] = {
-        attribute: values[column] for column, attribute in FIELD_OF.items() if column in values
-    }
-    fields["source"] = values
-    if extra := _extra_of(row):
-        fields["extra"] = extra
-    return fields
+def _values(rows: Sequence[ParsedRow]) -> tuple[list[str], list[tuple[Any, ...]]]:
+    """(fields, their values for each of the new products)."""
+    if not rows:
+        return [], []
+    columns = rows[0].columns.names
+    known = [column for column in FIELD_OF if column in columns]
+    pick = itemgetter(*map(columns.index, known))
+    names = [*map(FIELD_OF.__getitem__, known), "source"]
+    if len(known) == len(columns):
+        return names, [(*pick(row.fields), row.text) for row in rows]
+    return [*names, "extra"], [(*pick(row.fields), row.text, _extra_of(row)) for row in rows]
 
 
 def _extra_of(row: ParsedRow) -> dict[str, str]:
@@ -149,11 +174,11 @@ def _extra_of(row: ParsedRow) -> dict[str, str]:
 
 def _merge(product: Product, row: ParsedRow) -> bool:
     """Bring a product up to its row; whether people can see a difference."""
-    before = product.source
+    before, after = product.source, row.values
     visible: bool = product.missing_since is not None
     product.missing_since = None
     for column, attribute in FIELD_OF.items():
-        value = row.values.get(column)
+        value = after.get(column)
         if value is None or value == before.get(column):
             continue
         if getattr(product, attribute) != value:
@@ -163,18 +188,18 @@ def _merge(product: Product, row: ParsedRow) -> bool:
             # The file names another picture: whatever the product has is to be looked for again,
             # an uploaded one too.
             product.image_source = ""
-    extra = _merged_extra(product.extra, before, row)
+    extra = _merged_extra(product.extra, before, after)
     visible = visible or extra != product.extra
     product.extra = extra
-    product.source = row.values
+    product.source = after
     return visible
 
 
-def _merged_extra(extra: dict[str, str], before: dict[str, str], row: ParsedRow) -> dict[str, str]:
+def _merged_extra(extra: dict[str, str], before: dict[str, str], after: dict[str, str]) -> dict[str, str]:
     merged = dict(extra)
-    for name in before.keys() - row.values.keys() - FIELD_OF.keys():
+    for name in before.keys() - after.keys() - FIELD_OF.keys():
         merged.pop(name, None)  # the file has this column no more
-    for name, value in row.values.items():
+    for name, value in after.items():
         if name in FIELD_OF or value == before.get(name):
             continue
         if value:
@@ -200,11 +225,7 @@ def _placed(product: Product, status: Status) -> Placed:
 
 def _placed_new(rows: Sequence[ParsedRow]) -> list[Placed]:
     """The products just created; in a dry run, which created none, with a key that no product has."""
-    keys = dict(
-        Product.objects.filter(product_id__in=[row.product_id for row in rows])
-        .order_by()
-        .values_list("product_id", "pk")
-    )
+    keys: dict[str, int] = dict(rows_named(["product_id", "id"], [row.product_id for row in rows]))
     return [
         Placed(
             key=keys.get(row.product_id, 0),

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import socket
+import struct
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from catalog.images import ImageError
-from catalog.importing.download import Fetcher, Interrupted, Manners
+from catalog.importing.download import Fetcher, Manners
+from catalog.importing.hosts import FIRST_AT_ONCE, Interrupted
 from tests.catalog.material import picture
 
 PICTURE = picture()
@@ -65,8 +68,10 @@ def running_shop() -> Iterator[Shop]:
         def log_message(self, *args: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
+    class Server(ThreadingHTTPServer):
+        request_queue_size = 64  # with 5, the sixth to come at once waits a second for its connection
+
+    server = Server(("127.0.0.1", 0), Handler)
     shop = Shop(f"http://127.0.0.1:{server.server_address[1]}")
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
@@ -121,19 +126,54 @@ def test_retry_after_closes_the_host_for_everybody_and_is_capped(shop: Shop) -> 
     busy.join()
 
 
-def test_a_slow_drip_ends_at_the_deadline(shop: Shop) -> None:
+@pytest.mark.parametrize(
+    ("at_once", "dripping"),
+    [
+        (b"", b"HTTP/1.1 200 OK"),
+        (b"HTTP/1.1 200 OK\r\n", b"X-Slow: "),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n", b"body"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"0"),
+        (b"HTTP/1.1 302 Found\r\nLocation: /b.png\r\nContent-Length: 1000\r\n\r\n", b"body"),
+    ],
+    ids=["status", "headers", "body", "size of a chunk", "body of a redirect"],
+)
+def test_a_slow_drip_ends_at_the_deadline(shop: Shop, at_once: bytes, dripping: bytes) -> None:
+    """Every byte comes within the read timeout, so only the deadline of the whole try can end it."""
+
     def drip(request: BaseHTTPRequestHandler, count: int) -> None:
-        request.send_response(200)
-        request.send_header("Content-Length", "100000")
-        request.end_headers()
-        for _ in range(100):
-            request.wfile.write(b"x")
-            time.sleep(0.05)
+        request.wfile.write(at_once)
+        for byte in dripping + b"x" * 100:
+            request.wfile.write(bytes([byte]))
+            time.sleep(0.02)
 
     shop.answers["/a.png"] = drip
     began = time.monotonic()
-    assert refusal(f"{shop.address}/a.png") == "It took longer than 0.8 s."
-    assert time.monotonic() - began < 2
+    assert refusal(f"{shop.address}/a.png", Manners(total_timeout_s=0.3)) == "It took longer than 0.3 s."
+    assert 0.3 <= time.monotonic() - began < 1
+    assert shop.asked["/a.png"] == 1
+
+
+def test_the_deadline_holds_across_redirects(shop: Shop) -> None:
+    def slow_redirect(request: BaseHTTPRequestHandler, count: int) -> None:
+        time.sleep(0.15)
+        answer(request, 302, b"", Location=f"/{count}.png")
+
+    for name in ("a", "1"):
+        shop.answers[f"/{name}.png"] = slow_redirect
+    assert refusal(f"{shop.address}/a.png", Manners(total_timeout_s=0.25)) == "It took longer than 0.25 s."
+
+
+def test_a_connection_that_is_used_again_has_all_its_time(shop: Shop) -> None:
+    def slow(request: BaseHTTPRequestHandler, count: int) -> None:
+        ports.add(request.client_address[1])
+        time.sleep(0.2)
+        answer(request)
+
+    ports: set[int] = set()
+    shop.answers["/a.png"] = slow
+    fetcher = Fetcher(Manners(total_timeout_s=0.35, tries=1))
+    assert [fetcher.fetch(f"{shop.address}/a.png") for _ in range(3)] == [PICTURE] * 3
+    assert len(ports) == 1
 
 
 def test_silence_ends_at_the_read_timeout(shop: Shop) -> None:
@@ -155,6 +195,36 @@ def test_a_picture_that_is_too_large_is_not_read_to_its_end(shop: Shop, honest: 
 
     shop.answers["/a.png"] = large
     assert refusal(f"{shop.address}/a.png", Manners(tries=1)) == "The file is larger than 10 MiB."
+
+
+def test_a_redirect_that_is_too_large_is_not_read_to_its_end(shop: Shop) -> None:
+    def large(request: BaseHTTPRequestHandler, count: int) -> None:
+        request.wfile.write(b"HTTP/1.1 302 Found\r\nLocation: /b.png\r\nConnection: close\r\n\r\n")
+        request.close_connection = True
+        for _ in range(50):
+            request.wfile.write(bytes(2**20))
+
+    shop.answers["/a.png"] = large
+    assert refusal(f"{shop.address}/a.png", Manners(tries=1)) == "The file is larger than 10 MiB."
+
+
+@pytest.mark.parametrize("sent_before", [b"", b"HTTP/1.1 200 OK\r\nContent-Le", b"HTTP/1.1 200 OK\r\n\r\nxx"])
+def test_a_reset_is_tried_again(shop: Shop, sent_before: bytes) -> None:
+    def reset(request: BaseHTTPRequestHandler, count: int) -> None:
+        if count > 1:
+            answer(request)
+            return
+        request.wfile.write(sent_before)
+        time.sleep(0.02)  # let it arrive; a reset overtakes what is still on its way
+        # To linger for no time is to close by RST. The handler holds the socket by two more files.
+        request.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        request.close_connection = True
+        request.rfile.close()
+        request.connection.close()
+
+    shop.answers["/a.png"] = reset
+    assert Fetcher(HASTY).fetch(f"{shop.address}/a.png") == PICTURE
+    assert shop.asked["/a.png"] == 2
 
 
 def test_a_broken_connection_is_tried_again(shop: Shop) -> None:
@@ -213,6 +283,84 @@ def test_a_host_is_never_asked_too_often_at_once(shop: Shop) -> None:
         thread.join()
     assert shop.asked["/a.png"] == 8
     assert shop.most_at_once == 2
+
+
+def test_a_host_is_asked_by_more_while_it_answers_well(shop: Shop) -> None:
+    def held(request: BaseHTTPRequestHandler, count: int) -> None:
+        go_on.wait(5)
+        answer(request)
+
+    def together(request: BaseHTTPRequestHandler, count: int) -> None:
+        barrier.wait(5)
+        answer(request)
+
+    go_on, barrier = threading.Event(), threading.Barrier(12)
+    shop.answers.update({"/held.png": held, "/together.png": together})
+    fetcher = Fetcher(Manners(per_host=12, tries=1))
+    with ThreadPoolExecutor(20) as pool:
+        first = [pool.submit(fetcher.fetch, f"{shop.address}/held.png") for _ in range(20)]
+        settled(shop, FIRST_AT_ONCE)  # a stranger is asked by few
+        go_on.set()
+        assert [each.result() for each in first] == [PICTURE] * 20
+        # The server answers these only when twelve have come: room has grown, up to the limit.
+        second = [pool.submit(fetcher.fetch, f"{shop.address}/together.png") for _ in range(24)]
+        assert [each.result() for each in second] == [PICTURE] * 24
+    assert shop.most_at_once == 12
+
+
+@pytest.mark.parametrize("strain", ["503", "closed"])
+def test_a_host_that_strains_is_asked_by_fewer(shop: Shop, strain: str) -> None:
+    def strained(request: BaseHTTPRequestHandler, count: int) -> None:
+        barrier.wait(5)
+        if strain == "503":
+            answer(request, 503)
+        request.close_connection = True
+
+    def held(request: BaseHTTPRequestHandler, count: int) -> None:
+        go_on.wait(5)
+        answer(request)
+
+    go_on, barrier = threading.Event(), threading.Barrier(FIRST_AT_ONCE)
+    shop.answers.update({"/strained.png": strained, "/held.png": held})
+    fetcher = Fetcher(Manners(tries=1))
+    with ThreadPoolExecutor(FIRST_AT_ONCE) as pool:
+        first = [pool.submit(fetcher.fetch, f"{shop.address}/strained.png") for _ in range(FIRST_AT_ONCE)]
+        assert {type(each.exception()) for each in first} == {ImageError}
+        second = [pool.submit(fetcher.fetch, f"{shop.address}/held.png") for _ in range(FIRST_AT_ONCE)]
+        settled(shop, FIRST_AT_ONCE // 2)  # halved once, though six told of it
+        go_on.set()
+        assert [each.result() for each in second] == [PICTURE] * FIRST_AT_ONCE
+
+
+def test_a_host_that_only_strains_is_given_up(shop: Shop) -> None:
+    shop.answers["/a.png"] = lambda request, count: answer(request, 503)
+    fetcher = Fetcher(Manners(tries=1, give_up_s=0))
+    for reason in ("HTTP 503.", "The server was given up: no good answer for 0 s."):
+        with pytest.raises(ImageError) as caught:
+            fetcher.fetch(f"{shop.address}/a.png")
+        assert str(caught.value) == reason
+    assert shop.asked["/a.png"] == 1
+
+
+def test_a_host_that_answers_now_and_then_is_not_given_up(shop: Shop) -> None:
+    shop.answers["/a.png"] = lambda request, count: answer(request, 503)
+    shop.answers["/b.png"] = lambda request, count: answer(request, 404)
+    shop.answers["/c.png"] = lambda request, count: answer(request)
+    fetcher = Fetcher(Manners(tries=1, give_up_s=0.2))
+    for name in "abab":
+        with pytest.raises(ImageError, match="HTTP"):
+            fetcher.fetch(f"{shop.address}/{name}.png")
+        time.sleep(0.11)
+    assert fetcher.fetch(f"{shop.address}/c.png") == PICTURE
+
+
+def settled(shop: Shop, count: int) -> None:
+    """Wait until so many ask at once, and see that no more come."""
+    until = time.monotonic() + 5
+    while shop.at_once < count and time.monotonic() < until:
+        time.sleep(0.005)
+    time.sleep(0.05)
+    assert shop.at_once == count
 
 
 def test_a_stopped_run_does_not_wait(shop: Shop) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.core.management import CommandError, call_command
 from django.db import connection
 
@@ -343,7 +344,10 @@ def server(folder: Path) -> Iterator[tuple[str, list[str]]]:
         def log_error(self, format: str, *args: Any) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder)))
+    class Server(ThreadingHTTPServer):
+        request_queue_size = 64  # with 5, the sixth to come at once waits a second for its connection
+
+    server = Server(("127.0.0.1", 0), partial(Handler, directory=str(folder)))
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     yield f"http://127.0.0.1:{server.server_address[1]}", asked
@@ -361,6 +365,9 @@ def test_what_was_fetched_is_not_fetched_again(tmp_path: Path, folder: Path, ser
     assert counts(run(path, "--download"), "images_ok", "images_failed") == (2, 2)
     errors = dict(Product.objects.values_list("product_id", "image_error"))
     assert (errors["9"], errors["4"]) == ("HTTP 404.", "This is a web page, not a picture.")
+    assert not Product.objects.get(product_id="4").image
+    originals = [file for file in Path(settings.MEDIA_ROOT).glob("images/**/*") if file.is_file()]
+    assert len(originals) == 2  # and nothing of the page is kept
     asked.clear()
     # An interrupted run goes on like this one: what is in place is left, the rest is tried again.
     assert counts(run(path, "--download"), "unchanged", "images_ok", "images_reused") == (4, 2, 2)
@@ -368,6 +375,29 @@ def test_what_was_fetched_is_not_fetched_again(tmp_path: Path, folder: Path, ser
     asked.clear()
     assert counts(run(path, "--download", "--refetch"), "unchanged", "images_ok") == (4, 2)
     assert len(asked) == 4
+
+
+def test_an_interrupted_download_goes_on_where_it_was(
+    tmp_path: Path, folder: Path, server: tuple[str, list[str]]
+) -> None:
+    address, asked = server
+    names = [f"p{number}" for number in range(40)]
+    for number, name in enumerate(names):
+        (folder / f"{name}.png").write_bytes(picture((number, 9, 9)))
+    path = write_csv(tmp_path / "shop.csv", [row(name, ImageURL=f"{address}/{name}.png") for name in names])
+
+    def interrupt(progress: service.Progress) -> None:
+        if progress.done == 20:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        import_catalogue(ImportOptions(path, download=True, workers=2), interrupt)
+    in_place = set(Product.objects.with_image().values_list("product_id", flat=True))
+    assert len(in_place) == 20
+    asked.clear()
+    assert counts(run(path, "--download"), "images_ok", "images_reused") == (40, 20)
+    # What was on its way at the interruption may be asked for again; what has arrived may not.
+    assert not {f"/{name}.png" for name in in_place} & set(asked)
 
 
 def test_the_folder_comes_before_the_address(tmp_path: Path, folder: Path, server: tuple[str, list[str]]) -> None:
@@ -423,6 +453,7 @@ def test_a_batch_costs_a_handful_of_queries(tmp_path: Path, django_assert_max_nu
         (["--report", "nowhere/rejects.csv"], "no folder for this file"),
         (["--refetch"], "--download"),
         (["--workers", "0"], "--workers"),
+        (["--per-host", "0"], "--per-host"),
         (["--limit", "0"], "--limit"),
     ],
 )

@@ -8,6 +8,7 @@ import numpy as np
 import openvino as ov
 import pytest
 import torch
+from openvino._offline_transformations import apply_moc_transformations
 
 from similarity.runtimes import bfloat16
 from similarity.runtimes.openvino import OpenVinoSession, _converted
@@ -62,7 +63,7 @@ def test_whole_pixels_change_nothing_but_the_colour_of_the_padding(tmp_path: Pat
     embedder = EfficientNetEmbedder(normalisation="imagenet", flip=False)
     model = _converted(embedder.network(), PREPARED[:1], tmp_path)
     whole = model.clone()
-    bfloat16.apply_moc_transformations(whole, cf=False)
+    apply_moc_transformations(whole, cf=False)
     bfloat16._take_whole_pixels(whole)
     operations = [node.get_type_name() for node in whole.get_ordered_ops()]
     assert "Multiply" not in operations[: operations.index("Convolution")]

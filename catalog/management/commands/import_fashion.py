@@ -12,6 +12,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError
 from tqdm import tqdm
 
+from catalog.importing.download import Manners
 from catalog.importing.service import (
     CatalogueFileError,
     ImportOptions,
@@ -44,7 +45,14 @@ class Command(BaseCommand):
             default="keep",
             help="what becomes of products that the file no longer has (default: keep)",
         )
-        parser.add_argument("--workers", type=int, default=8, help="downloads at once (default: 8)")
+        parser.add_argument("--workers", type=int, default=32, help="downloads at once (default: 32)")
+        parser.add_argument(
+            "--per-host",
+            type=int,
+            default=Manners.per_host,
+            metavar="N",
+            help="the most of them from one host, reached only while it answers well (default: %(default)s)",
+        )
         parser.add_argument("--limit", type=int, metavar="N", help="import the first N rows only")
         parser.add_argument("--dry-run", action="store_true", help="say what would happen, change nothing")
         parser.add_argument("--strict", action="store_true", help="import nothing if any row is rejected")
@@ -64,6 +72,7 @@ class Command(BaseCommand):
             dry_run=options["dry_run"],
             strict=options["strict"],
             report=options["report"],
+            manners=Manners(per_host=options["per_host"]),
         )
         try:
             report = self._import(wanted)

@@ -1,0 +1,133 @@
+"""What one request may cost in time and bytes, held at every single read of its socket.
+
+A timeout of requests is the longest silence before each read: a server that drips its headers byte by byte is within
+it for ever, because http.client reads whole lines. So the reader below, which http.client reads through, lets no read
+wait past the deadline.
+"""
+
+from __future__ import annotations
+
+import http.client
+import io
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import requests.adapters
+import urllib3
+from urllib3.connection import HTTPConnection, HTTPSConnection
+
+from catalog.images import ImageError
+from catalog.importing.hosts import Interrupted
+
+_HEADERS_BYTES = 256 * 1024
+"""What a response's headers may add to its body; more than any server accepts of its clients."""
+
+
+@dataclass
+class Bounds:
+    """What a request may still cost, its redirects included."""
+
+    total_s: float
+    silence_s: float
+    max_bytes: int
+    stopped: threading.Event
+    began: float = 0.0
+    received: int = 0
+
+    def __post_init__(self) -> None:
+        self.began = time.monotonic()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """All responses that this thread reads meanwhile are held to them."""
+        _OF_THREAD.bounds = self
+        try:
+            yield
+        finally:
+            del _OF_THREAD.bounds
+
+    def wait_s(self) -> float:
+        """How long the next read may wait."""
+        if self.stopped.is_set():
+            raise Interrupted
+        left_s = self.began + self.total_s - time.monotonic()
+        if left_s <= 0:
+            raise self.too_long()
+        return min(left_s, self.silence_s)
+
+    def count(self, size: int) -> None:
+        self.received += size
+        if self.received > self.max_bytes + _HEADERS_BYTES:  # a redirect may have a body too, and requests reads it
+            raise self.too_large()
+
+    def too_long(self) -> ImageError:
+        return ImageError(f"It took longer than {self.total_s:g} s.")
+
+    def too_large(self) -> ImageError:
+        return ImageError(f"The file is larger than {self.max_bytes / 2**20:.3g} MiB.")
+
+
+_OF_THREAD = threading.local()
+
+
+class _Reader(io.RawIOBase):
+    """A socket's bytes, within the bounds of the request that its thread is making."""
+
+    def __init__(self, sock: socket.socket, raw: io.RawIOBase) -> None:
+        self._sock = sock
+        self._raw = raw
+        self._bounds: Bounds = _OF_THREAD.bounds
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int | None:
+        wait_s = self._bounds.wait_s()
+        self._sock.settimeout(wait_s)
+        try:
+            size: int | None = self._raw.readinto(buffer)
+        except TimeoutError as error:
+            if wait_s < self._bounds.silence_s:
+                raise self._bounds.too_long() from error
+            raise
+        self._bounds.count(size or 0)
+        return size
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _Response(http.client.HTTPResponse):
+    def __init__(self, sock: socket.socket, *args: Any, **options: Any) -> None:
+        super().__init__(sock, *args, **options)
+        self.fp = io.BufferedReader(_Reader(sock, self.fp.detach()))
+
+
+class _Connection(HTTPConnection):
+    response_class = _Response
+
+
+class _TLSConnection(HTTPSConnection):
+    response_class = _Response
+
+
+class _Pool(urllib3.HTTPConnectionPool):
+    ConnectionCls = _Connection
+
+
+class _TLSPool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _TLSConnection
+
+
+class BoundedAdapter(requests.adapters.HTTPAdapter):
+    """For a session that one thread uses, and only while it holds `Bounds`."""
+
+    def init_poolmanager(self, *args: Any, **options: Any) -> None:
+        super().init_poolmanager(*args, **options)
+        self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _TLSPool}
