@@ -6,7 +6,7 @@
 Everything happens in a folder of its own. Each step runs in a fresh process, so that its peak memory is its own, and
 its time starts when the interpreter is up:
 
-- raw: `sqlite3.executemany` of the file's ten columns, in one transaction and the same in transactions of 2,000 rows,
+- raw: `sqlite3.executemany` of the file's ten columns, in one transaction and the same in transactions of 10,000 rows,
   into a database with the very tables and indexes that `migrate` makes, the same journal and the same page cache.
   Only SQLite's part is timed, not the reading of the file. The faster of the two is what the import is held against.
 - import: `import_catalogue` of the file into the fresh catalogue: check the whole file, then write it.
@@ -37,55 +37,12 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 os.environ["DJANGO_SETTINGS_MODULE"] = "config.settings"
 
-COLUMNS = [
-    "ProductId",
-    "Gender",
-    "Category",
-    "SubCategory",
-    "ProductType",
-    "Colour",
-    "Usage",
-    "ProductTitle",
-    "Image",
-    "ImageURL",
-]
 GENDERS = ["Men", "Women", "Unisex", "Boys", "Girls"]
 BRANDS = ["Nike", "Puma", "Fabindia", "Catwalk", "Gini and Jony", "United Colors of Benetton", "Wrangler", "Titan"]
-COLOURS = [
-    "Black",
-    "White",
-    "Blue",
-    "Brown",
-    "Grey",
-    "Red",
-    "Green",
-    "Pink",
-    "Navy Blue",
-    "Purple",
-    "Silver",
-    "Yellow",
-    "Beige",
-    "Gold",
-    "Maroon",
-    "Orange",
-    "Olive",
-    "Multi",
-    "Cream",
-    "Steel",
-    "Charcoal",
-    "Peach",
-    "Off White",
-    "Lavender",
-    "Khaki",
-    "Magenta",
-    "Teal",
-    "Tan",
-    "Bronze",
-    "Copper",
-    "Turquoise Blue",
-    "Rust",
-    "Mauve",
-]
+COLOURS = (
+    "Black,White,Blue,Brown,Grey,Red,Green,Pink,Navy Blue,Purple,Silver,Yellow,Beige,Gold,Maroon,Orange,Olive,Multi,"
+    "Cream,Steel,Charcoal,Peach,Off White,Lavender,Khaki,Magenta,Teal,Tan,Bronze,Copper,Turquoise Blue,Rust,Mauve"
+).split(",")
 USAGES = ["Casual", "Sports", "Ethnic", "Formal", "Smart Casual", "Party", "Travel", ""]
 TYPES = {
     ("Apparel", "Topwear"): ["Tshirts", "Shirts", "Kurtas", "Tops", "Sweatshirts", "Jackets", "Tunics", "Waistcoat"],
@@ -104,9 +61,9 @@ TYPES = {
 }
 ID_PRIME, ID_STEP = 15_485_863, 6_700_417
 """`row * step % prime` visits every number once: ids that are distinct and come in no order, as in real files."""
-BATCH_ROWS = 2000
+BATCH_ROWS = 10_000
 PRAGMAS = ("journal_mode=WAL", "synchronous=NORMAL", "cache_size=-65536", "wal_autocheckpoint=8000")
-"""What an import sets as well (`config.settings`, `catalog.importing.statements`)."""
+"""Both as an import has them (`catalog.importing.upsert` and `.statements`, `config.settings`)."""
 
 
 def main() -> None:
@@ -171,11 +128,13 @@ def run_step(folder: Path, name: str) -> dict[str, Any]:
 
 def write_catalogue(path: Path, rows: int, *, changed: bool = False) -> None:
     """A file of fashion. With `changed`, every hundredth row has another title and colour than without."""
+    from catalog.columns import FIELD_OF
+
     choose = random.Random(0)
     kinds = [(*kind, name) for kind, names in TYPES.items() for name in names]
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
+        writer.writerow(FIELD_OF)
         for row in range(rows):
             category, sub_category, product_type = choose.choice(kinds)
             gender, colour, brand = choose.choice(GENDERS), choose.choice(COLOURS), choose.choice(BRANDS)
@@ -185,12 +144,8 @@ def write_catalogue(path: Path, rows: int, *, changed: bool = False) -> None:
             if changed and row % 100 == 0:
                 colour, title = "Sea Green", f"{title}, new season"
             url = f"http://assets.example/v1/images/style/properties/{picture:032x}_images.jpg"
-            writer.writerow(
-                (
-                    *(product_id, gender, category, sub_category, product_type),
-                    *(colour, usage, title, f"{product_id}.jpg", url),
-                )
-            )
+            attributes = (gender, category, sub_category, product_type, colour, usage)
+            writer.writerow((product_id, *attributes, title, f"{product_id}.jpg", url))
 
 
 def records(path: Path) -> Iterator[list[str]]:
@@ -203,32 +158,23 @@ def records(path: Path) -> Iterator[list[str]]:
 # --- the steps ----------------------------------------------------------------------------------
 
 
-def raw(folder: Path, *, batch_rows: int | None) -> dict[str, Any]:
-    """The rows by `sqlite3.executemany`: in one transaction, or in one for every so many rows."""
-    path = folder / f"raw-{batch_rows or 'whole'}.sqlite3"
-    seconds = 0.0
+def raw(folder: Path, *, batched: bool) -> dict[str, Any]:
+    """The rows by `sqlite3.executemany`: in one transaction, or in one for every batch."""
+    path = folder / ("raw-batched.sqlite3" if batched else "raw.sqlite3")
     with closing(sqlite3.connect(path, isolation_level=None)) as database:
         for pragma in PRAGMAS:
             database.execute(f"PRAGMA {pragma}")
         copy_schema(folder, database)
         statement = raw_insert(database)
         rows = records(folder / "catalogue.csv")
-        started = time.perf_counter()
-        if batch_rows is None:
-            database.execute("BEGIN IMMEDIATE")
-        seconds += time.perf_counter() - started
+        database.execute("BEGIN IMMEDIATE")
+        seconds = 0.0
         while some := list(islice(rows, BATCH_ROWS)):
-            started = time.perf_counter()
-            if batch_rows is not None:
+            seconds += timed(partial(database.executemany, statement, some))
+            if batched:
+                seconds += timed(database.commit)
                 database.execute("BEGIN IMMEDIATE")
-            database.executemany(statement, some)
-            if batch_rows is not None:
-                database.execute("COMMIT")
-            seconds += time.perf_counter() - started
-        started = time.perf_counter()
-        if batch_rows is None:
-            database.execute("COMMIT")
-        seconds += time.perf_counter() - started
+        seconds += timed(database.commit)
     return measured(seconds, path)
 
 
@@ -246,7 +192,7 @@ def raw_insert(database: sqlite3.Connection) -> str:
     """The statement for a row of the file; columns that it lacks and that must not be NULL get a constant."""
     from catalog.columns import FIELD_OF
 
-    columns = [FIELD_OF[name] for name in COLUMNS]
+    columns = list(FIELD_OF.values())
     constants = {
         name: "'{}'" if name in ("extra", "source") else "0" if "int" in kind or kind == "bool" else "''"
         for _, name, kind, needed, _, key in database.execute("PRAGMA table_info(catalog_product)")
@@ -271,7 +217,7 @@ def ours(folder: Path, file: str) -> dict[str, Any]:
         sys.exit(f"{database} is not in {folder}")
     started = time.perf_counter()
     report = import_catalogue(ImportOptions(folder / file))
-    connection.close()
+    connection.close()  # SQLite writes the log's pages back into the file
     seconds = time.perf_counter() - started
     counts = {"created": report.created, "updated": report.updated, "unchanged": report.unchanged}
     return {**measured(seconds, database), "counts": counts}
@@ -279,8 +225,14 @@ def ours(folder: Path, file: str) -> dict[str, Any]:
 
 def migrate(folder: Path) -> None:
     """The empty catalogue that every step begins with."""
-    done = [sys.executable, str(ROOT / "manage.py"), "migrate", "-v0"]
-    subprocess.run(done, env=environment(folder), check=True)
+    command = [sys.executable, str(ROOT / "manage.py"), "migrate", "-v0"]
+    subprocess.run(command, env=environment(folder), check=True)
+
+
+def timed(work: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
 
 
 def measured(seconds: float, database: Path) -> dict[str, Any]:
@@ -306,8 +258,8 @@ def mib(path: Path) -> int:
 
 
 STEPS: dict[str, Callable[[Path], dict[str, Any]]] = {
-    "raw": partial(raw, batch_rows=None),
-    "raw_batched": partial(raw, batch_rows=BATCH_ROWS),
+    "raw": partial(raw, batched=False),
+    "raw_batched": partial(raw, batched=True),
     "import": partial(ours, file="catalogue.csv"),
     "reimport": partial(ours, file="catalogue.csv"),
     "changed": partial(ours, file="changed.csv"),
