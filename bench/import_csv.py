@@ -39,10 +39,11 @@ os.environ["DJANGO_SETTINGS_MODULE"] = "config.settings"
 
 GENDERS = ["Men", "Women", "Unisex", "Boys", "Girls"]
 BRANDS = ["Nike", "Puma", "Fabindia", "Catwalk", "Gini and Jony", "United Colors of Benetton", "Wrangler", "Titan"]
-COLOURS = (
-    "Black,White,Blue,Brown,Grey,Red,Green,Pink,Navy Blue,Purple,Silver,Yellow,Beige,Gold,Maroon,Orange,Olive,Multi,"
-    "Cream,Steel,Charcoal,Peach,Off White,Lavender,Khaki,Magenta,Teal,Tan,Bronze,Copper,Turquoise Blue,Rust,Mauve"
-).split(",")
+COLOURS = [
+    "Black", "White", "Blue", "Brown", "Grey", "Red", "Green", "Pink", "Navy Blue", "Purple", "Silver", "Yellow",
+    "Beige", "Gold", "Maroon", "Orange", "Olive", "Multi", "Cream", "Steel", "Charcoal", "Peach", "Off White",
+    "Lavender", "Khaki", "Magenta", "Teal", "Tan", "Bronze", "Copper", "Turquoise Blue", "Rust", "Mauve",
+]  # fmt: skip
 USAGES = ["Casual", "Sports", "Ethnic", "Formal", "Smart Casual", "Party", "Travel", ""]
 TYPES = {
     ("Apparel", "Topwear"): ["Tshirts", "Shirts", "Kurtas", "Tops", "Sweatshirts", "Jackets", "Tunics", "Waistcoat"],

@@ -194,9 +194,10 @@ class _Run:
     def _placed(self, *, with_pictures: bool) -> Iterator[Placed]:
         """Write the rows batch by batch, and pass on what needs a picture."""
         rows = self._accepted()
+        all_new = not Product.objects.exists()
         while batch := list(islice(rows, BATCH_ROWS)):
             self.file.check_unchanged()
-            written = upsert(batch, with_pictures=with_pictures, dry_run=self.options.dry_run)
+            written = upsert(batch, with_pictures=with_pictures, dry_run=self.options.dry_run, all_new=all_new)
             self.report.created += written.created
             self.report.updated += written.updated
             self.report.unchanged += written.unchanged

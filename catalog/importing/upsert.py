@@ -84,16 +84,21 @@ class _OvertakenError(Exception):
     """Somebody has created or deleted some of a batch's products since we looked."""
 
 
-def upsert(rows: Sequence[ParsedRow], *, with_pictures: bool, dry_run: bool = False) -> Batch:
-    """Write what is new or changed, in one transaction. `placed` is filled for a run with pictures only."""
+def upsert(rows: Sequence[ParsedRow], *, with_pictures: bool, dry_run: bool = False, all_new: bool = False) -> Batch:
+    """Write what is new or changed, in one transaction. `placed` is filled for a run with pictures only.
+
+    `all_new`: none of the products is likely to be there, so that looking for them first does not pay.
+    """
+    if all_new:
+        with suppress(_OvertakenError):
+            return _write(_Compared(new=[*rows]), with_pictures, dry_run)
     for _ in range(_TRIES):
         with suppress(_OvertakenError):
-            return _upsert(rows, with_pictures, dry_run)
+            return _write(_compare(rows, with_pictures), with_pictures, dry_run)
     raise OperationalError("others keep creating or deleting the same products")
 
 
-def _upsert(rows: Sequence[ParsedRow], with_pictures: bool, dry_run: bool) -> Batch:
-    found = _compare(rows, with_pictures)
+def _write(found: _Compared, with_pictures: bool, dry_run: bool) -> Batch:
     names, values = _values(found.new)  # made before others have to wait for the lock
     changed: list[tuple[Product, Status]] = []
     if found.new or found.touched:
@@ -116,7 +121,7 @@ def _upsert(rows: Sequence[ParsedRow], with_pictures: bool, dry_run: bool) -> Ba
                     raise _OvertakenError
     batch = Batch(created=len(found.new), placed=found.kept)
     batch.updated = sum(status is Status.UPDATED for _, status in changed)
-    batch.unchanged = len(rows) - batch.created - batch.updated
+    batch.unchanged = found.unchanged + len(changed) - batch.updated
     if with_pictures:
         batch.placed += [_placed(product, status) for product, status in changed]
         batch.placed += _placed_new(found.new)
@@ -130,8 +135,9 @@ class _Compared:
     new: list[ParsedRow] = field(default_factory=list)
     touched: list[ParsedRow] = field(default_factory=list)
     """Rows that are not the same as last time, or whose product was missing."""
+    unchanged: int = 0
     kept: list[Placed] = field(default_factory=list)
-    """The other products, in a run with pictures."""
+    """The unchanged products, in a run with pictures."""
 
 
 def _compare(rows: Sequence[ParsedRow], with_pictures: bool) -> _Compared:
@@ -147,10 +153,12 @@ def _compare(rows: Sequence[ParsedRow], with_pictures: bool) -> _Compared:
             result.new.append(row)
         elif values[1] != row.text or values[2] is not None:
             result.touched.append(row)
-        elif with_pictures:
-            key, name, url, image, thumbnail, source, error = values[3:]
-            placed = Placed(key, row.product_id, Status.UNCHANGED, name, url, image, thumbnail, source, error)
-            result.kept.append(placed)
+        else:
+            result.unchanged += 1
+            if with_pictures:
+                key, name, url, image, thumbnail, source, error = values[3:]
+                placed = Placed(key, row.product_id, Status.UNCHANGED, name, url, image, thumbnail, source, error)
+                result.kept.append(placed)
     return result
 
 

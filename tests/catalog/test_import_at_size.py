@@ -130,7 +130,20 @@ def overtake(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object],
     return arrange
 
 
+def test_a_product_made_while_a_first_import_runs_is_not_overwritten_blindly(
+    shop: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asked_before(rows: Any, **options: Any) -> upsert.Batch:
+        Product.objects.create(product_id="2", title="By hand", source=row("2", "Older"))
+        assert options["all_new"]
+        return upsert.upsert(rows, **options)
+
+    monkeypatch.setattr(service, "upsert", asked_before)
+    assert run(shop) == (2, 1, 0, 0)
+
+
 def test_a_product_that_somebody_else_has_just_made_is_not_overwritten_blindly(shop: Path, overtake: Any) -> None:
+    Product.objects.create(product_id="4", title="Not in the file")
     theirs = {"title": "By hand", "source": row("2", "Older")}
     overtake(lambda: Product.objects.create(product_id="2", **theirs), 1)
     assert run(shop) == (2, 1, 0, 0)
@@ -150,6 +163,7 @@ def test_an_import_that_is_overtaken_for_ever_gives_up(shop: Path, overtake: Any
         if not Product.objects.filter(product_id="2").delete()[0]:
             Product.objects.create(product_id="2", title="Theirs")
 
+    Product.objects.create(product_id="4", title="Not in the file")
     overtake(toggle, 1000)
     with pytest.raises(OperationalError, match="others keep creating or deleting"):
         run(shop)
