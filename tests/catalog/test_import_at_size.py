@@ -134,7 +134,7 @@ def test_a_product_made_while_a_first_import_runs_is_not_overwritten_blindly(
     shop: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def asked_before(rows: Any, **options: Any) -> upsert.Batch:
-        Product.objects.create(product_id="2", title="By hand", source=row("2", "Older"))
+        Product.objects.create(product_id="2", title="By hand", source=row("2", "Older"))  # type: ignore[misc]
         assert options["all_new"]
         return upsert.upsert(rows, **options)
 
