@@ -76,7 +76,7 @@ SIMILARITY: dict[str, Any] = {
     "RUNTIME": {"NAME": env.str("VITRINE_RUNTIME", "auto"), "PRECISION": env.str("VITRINE_PRECISION", "auto")},
     "INDEX": {"BACKEND": "similarity.indexes.faiss.FaissIndex"},
     # The default mix: how much each part of a look weighs.
-    "MIX": {"style": 1.0, "colour": 0.5},
+    "MIX": {"style": 0.3, "kind": 1.2, "colour": 0.8},
     "SPACES_DIR": DATA_DIR / "spaces",
     "BUILDS_DIR": DATA_DIR / "builds",
 }

@@ -34,6 +34,14 @@ class MatchSerializer(serializers.Serializer[Any]):
     product_id = serializers.CharField()
     score = serializers.FloatField(help_text="At most 1; the sum of the parts.")
     parts = serializers.DictField(child=serializers.FloatField(), help_text="What each part adds to the score.")
+    same = serializers.ListField(
+        child=serializers.CharField(), help_text="Labels on which it agrees with the product asked for."
+    )
+    different = serializers.DictField(
+        child=serializers.ListField(child=serializers.CharField(), min_length=2, max_length=2),
+        help_text="Labels on which it does not: the product's own value, and the match's.",
+    )
+    more = serializers.IntegerField(help_text="Further products with the very same picture, where these are collapsed.")
     title = serializers.CharField()
     url = serializers.CharField()
     thumbnail = serializers.CharField(allow_null=True)
@@ -51,6 +59,7 @@ class QuestionSerializer(serializers.Serializer[Any]):
 
     k = serializers.IntegerField(min_value=1, max_value=MAX_K, default=DEFAULT_K)
     mix = serializers.CharField(required=False, max_length=200)
+    collapse = serializers.BooleanField(default=False)
 
     def validate_mix(self, value: str) -> Any:
         try:
@@ -88,6 +97,9 @@ class RecipeAnswerSerializer(serializers.Serializer[Any]):
 MIX_PARAMETER = OpenApiParameter(
     "mix", OpenApiTypes.STR, description="Weights of the parts, as `style:1,colour:0.5`; default: the index's own."
 )
+COLLAPSE_PARAMETER = OpenApiParameter(
+    "collapse", OpenApiTypes.BOOL, description="Count products with the same picture as one; default false."
+)
 K_PARAMETER = OpenApiParameter("k", OpenApiTypes.INT, description=f"How many, from 1 to {MAX_K}; default {DEFAULT_K}.")
 
 
@@ -98,7 +110,7 @@ class SimilarView(APIView):
         operation_id="products_similar",
         summary="Products that look like a product",
         tags=["similarity"],
-        parameters=[K_PARAMETER, MIX_PARAMETER],
+        parameters=[K_PARAMETER, MIX_PARAMETER, COLLAPSE_PARAMETER],
         responses={200: AnswerSerializer, 400: OpenApiResponse(description="k or mix make no sense."), 404: None},
     )
     def get(self, request: Request, product_id: str) -> Response:

@@ -18,6 +18,7 @@ from similarity.builds import (
     Build,
     BuildError,
     Ingredients,
+    Manifest,
     NoBuild,
     build_lock,
     current_manifest,
@@ -26,8 +27,9 @@ from similarity.builds import (
     readable_manifests,
 )
 from similarity.embedders import Embedder, get_embedder
+from similarity.fitting import SAMPLE, Adapter, Catalogue, fit_looks, labels_sha256
 from similarity.indexes import get_engine
-from similarity.looks import MAX_LOOK_DIMENSION, Layout, Part, fit_basis
+from similarity.looks import Layout
 from similarity.products import Pictures
 from similarity.spaces import Entries, Space
 
@@ -36,8 +38,6 @@ Progress = Callable[[Iterator[pipeline.Batch], int], Iterator[pipeline.Batch]]
 
 STALE_VECTORS, STALE_SHARE = 32, 0.2
 """A space is compacted when more than this many of its vectors, and more than this share, serve no picture."""
-SAMPLE = 50_000
-"""Vectors that the transforms are fitted on, at most."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,7 @@ class BuildReport:
     changed: bool
     looks: int
     dimension: int
+    adapter: dict[str, Any]
     seconds: float
     images_per_s: float | None
 
@@ -121,6 +122,7 @@ def build_index(
         changed=changed,
         looks=manifest.count,
         dimension=manifest.dimension,
+        adapter=manifest.fit["adapter"],
         seconds=round(time.monotonic() - started, 3),
         images_per_s=round(embedded / embedding_s, 2) if embedded else None,
     )
@@ -156,11 +158,13 @@ def _read_compacted(space: Space, pictures: Pictures) -> Entries:
     return space.read(verify=True)
 
 
-def _default_weights() -> dict[str, float]:
+def default_weights() -> dict[str, float]:
+    """What each part weighs where nobody asks for another mix: `SIMILARITY["MIX"]`."""
     weights: dict[str, float] = settings.SIMILARITY["MIX"]
-    if set(weights) != {"style", "colour"} or not all(0 < weight < float("inf") for weight in weights.values()):
-        raise ImproperlyConfigured("SIMILARITY['MIX'] must give 'style' and 'colour' a weight above 0 each.")
-    return {"style": float(weights["style"]), "colour": float(weights["colour"])}
+    parts = {"style", "kind", "colour"}
+    if set(weights) != parts or not all(0 < weight < float("inf") for weight in weights.values()):
+        raise ImproperlyConfigured("SIMILARITY['MIX'] must give 'style', 'kind' and 'colour' a weight above 0 each.")
+    return {part: float(weight) for part, weight in weights.items()}
 
 
 def _indexed(entries: dict[str, Entries], pictures: Pictures) -> Pictures:
@@ -181,18 +185,20 @@ def _published_if_same(
     same = (
         made.model == model
         and made.spaces == {part: space.name for part, space in spaces.items()}
-        and build.layout.default_mix == _default_weights()
+        and made.fit["weights"] == default_weights()
         and made.engine == get_engine().dotted_path()
         and np.array_equal(build.rows, wanted.rows)
         and np.array_equal(build.digests, wanted.digests)
+        and made.labels_sha256 == labels_sha256(products.labels_of(wanted.rows))
     )
     return build if same else None
 
 
-def _publish(model: str, spaces: dict[str, Space], entries: dict[str, Entries], pictures: Pictures) -> Any:
+def _publish(model: str, spaces: dict[str, Space], entries: dict[str, Entries], pictures: Pictures) -> Manifest:
     indexed = _indexed(entries, pictures)
     positions = {part: held.find(indexed.rows, indexed.digests) for part, held in entries.items()}
-    layout = _fit_layout(entries, positions)
+    labels = products.labels_of(indexed.rows)
+    layout, adapter = _fit(entries, positions, indexed, labels)
     looks = np.empty((len(indexed), layout.dimension), dtype=np.float32)
     for start in range(0, len(indexed), 8192):
         chunk = slice(start, start + 8192)
@@ -209,23 +215,23 @@ def _publish(model: str, spaces: dict[str, Space], entries: dict[str, Entries], 
             index=get_engine().build(looks),
             rows=indexed.rows,
             digests=indexed.digests,
+            labels_sha256=labels_sha256(labels),
+            fit={"weights": default_weights(), "adapter": adapter.to_json()},
         )
     )
 
 
-def _fit_layout(entries: dict[str, Entries], positions: dict[str, Any]) -> Layout:
-    """Colour as it is, and the network in what the look's 384 dimensions leave."""
-    weights = _default_weights()
-    colour_dimension = entries["colour"].vectors.shape[1] or 1
-    style = entries["style"]
-    present = positions["style"]
-    if len(present) > SAMPLE:
-        present = np.sort(np.random.default_rng(0).choice(present, SAMPLE, replace=False))
-    basis = fit_basis(style.take(present), MAX_LOOK_DIMENSION - colour_dimension) if len(present) else None
-    style_dimension = basis.shape[1] if basis is not None else (style.vectors.shape[1] or 1)
-    return Layout(
-        (
-            Part("style", weights["style"], style_dimension, basis),
-            Part("colour", weights["colour"], colour_dimension),
-        )
+def _fit(
+    entries: dict[str, Entries], positions: dict[str, Any], indexed: Pictures, labels: dict[str, list[str]]
+) -> tuple[Layout, Adapter]:
+    """The looks' transforms, fitted on a sample of the pictures where there are very many."""
+    some = np.arange(len(indexed))
+    if len(some) > SAMPLE:
+        some = np.sort(np.random.default_rng(0).choice(some, SAMPLE, replace=False))
+    _, groups = np.unique(indexed.digests[some], axis=0, return_inverse=True)
+    catalogue = Catalogue(
+        {part: held.take(positions[part][some]) for part, held in entries.items()},
+        {name: [values[at] for at in some.tolist()] for name, values in labels.items()},
+        groups.reshape(-1),
     )
+    return fit_looks(catalogue, default_weights())

@@ -6,7 +6,7 @@
         manifest.json              what it is made of, and size and SHA-256 of every file
         faiss.index                the engine's file
         rows.npy, digests.npy      (n,) int64 and (n, 32) uint8: whose look stands at each position
-        basis-style.npy            the transform of a part that has one
+        style-mean.npy, …          the transforms of the parts that have them
 
 A build is written under a name that nobody reads, flushed, renamed, and only then named by CURRENT.
 """
@@ -40,9 +40,11 @@ from similarity.vectors import Digests, Rows
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2
 KEPT_BUILDS = 3
 """The published one and two before it: a reader that is just opening one never loses it."""
+TRANSFORMS = ("mean", "basis")
+"""The arrays of a part, each in a file of its own."""
 REPAIR = "Run: python manage.py build_index"
 
 
@@ -60,7 +62,10 @@ class BuilderBusy(BuildError):
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a build is made of. `identities` and `spaces` (names of folders) are by part."""
+    """What a build is made of. `identities`, `spaces` (names of folders) and `seen` are by space.
+
+    `fit` is what fitting the looks found out; `labels_sha256` stands for the labels they were fitted on.
+    """
 
     id: str
     created_at: datetime
@@ -74,6 +79,8 @@ class Manifest:
     parts: list[dict[str, Any]]
     files: dict[str, dict[str, Any]]
     versions: dict[str, str]
+    labels_sha256: str
+    fit: dict[str, Any]
     format: int = FORMAT
 
     def to_json(self) -> str:
@@ -163,7 +170,7 @@ def build_lock() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Ingredients:
-    """What a build is made of. `seen`, by part: the space's generation, and how many entries it then had."""
+    """What a build is made of. `seen`, by space: its generation, and how many entries it then had."""
 
     model: str
     identities: dict[str, Identity]
@@ -173,6 +180,8 @@ class Ingredients:
     index: VectorIndex
     rows: Rows
     digests: Digests
+    labels_sha256: str
+    fit: dict[str, Any]
 
 
 def publish_build(made: Ingredients) -> Manifest:
@@ -203,8 +212,9 @@ def _write_build(aside: Path, build_id: str, now: datetime, made: Ingredients) -
     np.save(aside / "rows.npy", made.rows, allow_pickle=False)
     np.save(aside / "digests.npy", made.digests, allow_pickle=False)
     for part in layout.parts:
-        if part.basis is not None:
-            np.save(aside / _basis_name(part.name), part.basis, allow_pickle=False)
+        for name in TRANSFORMS:
+            if (array := getattr(part, name)) is not None:
+                np.save(aside / f"{part.name}-{name}.npy", array, allow_pickle=False)
     manifest = Manifest(
         id=build_id,
         created_at=now,
@@ -216,13 +226,21 @@ def _write_build(aside: Path, build_id: str, now: datetime, made: Ingredients) -
         count=len(made.rows),
         dimension=layout.dimension,
         parts=[
-            {"name": part.name, "weight": part.weight, "dimension": part.dimension, "basis": part.basis is not None}
+            {
+                "name": part.name,
+                "weight": part.weight,
+                "dimension": part.dimension,
+                "space": part.space,
+                "transforms": [name for name in TRANSFORMS if getattr(part, name) is not None],
+            }
             for part in layout.parts
         ],
         files={
             path.name: {"size": path.stat().st_size, "sha256": file_sha256(path)} for path in sorted(aside.iterdir())
         },
         versions={name: version(name) for name in ("faiss-cpu", "numpy")} | {"python": platform.python_version()},
+        labels_sha256=made.labels_sha256,
+        fit=made.fit,
     )
     (aside / "manifest.json").write_text(manifest.to_json())
     for path in aside.iterdir():
@@ -246,7 +264,12 @@ def open_current() -> Build:
                     name=part["name"],
                     weight=part["weight"],
                     dimension=part["dimension"],
-                    basis=np.load(folder / _basis_name(part["name"])) if part["basis"] else None,
+                    space=part["space"],
+                    **{
+                        name: np.load(folder / f"{part['name']}-{name}.npy", allow_pickle=False)
+                        for name in part["transforms"]
+                        if name in TRANSFORMS
+                    },
                 )
                 for part in manifest.parts
             )
@@ -267,10 +290,6 @@ def _verify_file(path: Path, size: int, sha256: str) -> None:
         raise BuildError(f"{path} is missing from the build. {REPAIR}") from error
     if found != size or file_sha256(path) != sha256:
         raise BuildError(f"{path} is not the file that its manifest describes. {REPAIR}")
-
-
-def _basis_name(part: str) -> str:
-    return f"basis-{part}.npy"
 
 
 def _remove_unfinished(root: Path) -> None:

@@ -1,42 +1,89 @@
-"""Judging a ranking by the catalogue's own labels: leave-one-out precision at k. The measure is pure NumPy."""
+"""Judging the default mix beside the plain network, by the catalogue's own labels, so that it cannot fool us.
+
+Looks are fitted on one half of the products and judged on the other: whatever is fitted (principal directions, the
+adapter and whether it is adopted) has never seen a product that is judged. Products with the same picture lie in the
+same half and never count as each other's match. Both rankings are raw.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import csv
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from django.conf import settings
 from numpy.typing import NDArray
 
 from similarity import products
-from similarity.builds import BuildError
+from similarity.building import default_weights
+from similarity.builds import BuildError, Manifest
+from similarity.fitting import Adapter, Catalogue, fit_looks
+from similarity.looks import Layout
 from similarity.mix import Mix
+from similarity.ranking import Scores, label_codes, leave_one_out, scores_of
 from similarity.services import SimilarityUnavailable
-from similarity.serving import LiveIndex, get_index
-from similarity.vectors import Matrix, digest_matrix
+from similarity.serving import get_index
+from similarity.spaces import Space
+from similarity.vectors import Matrix, digest_matrix, unit
 
 LABELS = (*((label,) for label in products.LABELS), ("product_type", "gender"), ("product_type", "gender", "colour"))
-BLOCK = 512
+HALVES = 5
+
+ByLabel = Mapping[str, Scores]
+
+
+class EvaluationError(ValueError):
+    """What was asked for cannot be judged; the message says why."""
 
 
 @dataclass(frozen=True)
-class Precision:
-    """Shares of neighbours that bear the query's label, over `queries` queries; `left_out` had none to judge by."""
+class Fold:
+    """One fit and what it gave on products that it had not seen. `judged` are their product ids."""
 
-    p_at_1: float | None
-    p_at_k: float | None
-    queries: int
-    left_out: int
+    fitted_on: int
+    judged: Sequence[str]
+    labels: ByLabel
+    baseline: ByLabel
+    adapter: Adapter | None
+    neighbours: Mapping[str, NDArray[np.int64]] = field(repr=False)
+    """By ranking ("mix", "plain"): (n, k) positions in `judged`, -1 where there are no more."""
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "fitted_on": self.fitted_on,
+            "judged": len(self.judged),
+            "labels": {name: vars(scores) for name, scores in self.labels.items()},
+            "baseline": {"labels": {name: vars(scores) for name, scores in self.baseline.items()}},
+            "adapter": self.adapter.to_json() if self.adapter else None,
+        }
 
 
 @dataclass(frozen=True)
 class Evaluation:
+    """The folds, and their means by label. `whole` says that one fit saw all that it was judged on."""
+
     model: str
     mix: Mix
     products: int
     k: int
-    labels: Mapping[str, Precision]
+    whole: bool
+    folds: Sequence[Fold]
+
+    @property
+    def labels(self) -> ByLabel:
+        return _means([fold.labels for fold in self.folds])
+
+    @property
+    def baseline(self) -> ByLabel:
+        return _means([fold.baseline for fold in self.folds])
+
+    def spread(self, name: str) -> float | None:
+        """The standard deviation of precision@k over the folds; None where there is one."""
+        values = [value for fold in self.folds if (value := fold.labels[name].p_at_k) is not None]
+        return round(float(np.std(values, ddof=1)), 4) if len(values) > 1 else None
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -44,90 +91,152 @@ class Evaluation:
             "mix": dict(self.mix),
             "products": self.products,
             "k": self.k,
-            "labels": {name: vars(precision) for name, precision in self.labels.items()},
+            "whole": self.whole,
+            "labels": {name: {**vars(scores), "spread": self.spread(name)} for name, scores in self.labels.items()},
+            "baseline": {"labels": {name: vars(scores) for name, scores in self.baseline.items()}},
+            "folds": [fold.to_json() for fold in self.folds],
         }
 
+    def matches(self) -> Iterator[tuple[int, str, str, str, int]]:
+        """(fold from 1, ranking, query, match, rank from 1) of every neighbour of every product judged."""
+        for number, fold in enumerate(self.folds, 1):
+            for ranking, neighbours in fold.neighbours.items():
+                for query, found in zip(fold.judged, neighbours.tolist(), strict=True):
+                    for rank, at in enumerate(found, 1):
+                        if at >= 0:
+                            yield number, ranking, query, fold.judged[at], rank
 
-def evaluate_similarity(k: int = 10, mix: Mix | None = None) -> Evaluation:
-    """Precision of the published index over all visible products that have a look, under the mix (None: default).
 
-    Raises SimilarityUnavailable without an index, MixError for a mix that makes no sense.
+def evaluate_similarity(
+    k: int = 10,
+    mix: Mix | None = None,
+    *,
+    whole: bool = False,
+    fit_ids: Sequence[str] | None = None,
+    test_ids: Sequence[str] | None = None,
+) -> Evaluation:
+    """Judge the model of the published index over all visible products that have a look.
+
+    By default over five random halves; with `fit_ids` and `test_ids`, fitted on the ones and judged on the others; with
+    `whole`, the published index as it is, over all its products. `mix` None: the default.
+
+    Raises SimilarityUnavailable without an index, MixError for a mix that makes no sense, EvaluationError.
     """
     try:
         live = get_index()
     except BuildError as error:
         raise SimilarityUnavailable(str(error)) from error
-    mix, _ = live.build.layout.usable_mix(mix)
-    keys, values = [], []
-    for row, digest, *labels in products.visible_products().values_list(
-        "embedding_row", "image_sha256", *products.LABELS
+    ids, catalogue = _catalogue(live.build.manifest)
+    if not len(catalogue):
+        raise EvaluationError("No visible product has an embedding: there is nothing to judge.")
+    if whole:
+        everything = np.arange(len(catalogue))
+        folds = [_fold(catalogue, ids, everything, everything, k, mix, live.build.layout)]
+    else:
+        splits = [catalogue.halves(seed) for seed in range(HALVES)]
+        if fit_ids is not None and test_ids is not None:
+            splits = [_named(ids, catalogue.groups, fit_ids, test_ids)]
+        if any(not len(half) for split in splits for half in split):
+            raise EvaluationError("There are too few products to fit on some and judge others.")
+        folds = [_fold(catalogue, ids, fitted, judged, k, mix) for fitted, judged in splits]
+    used, _ = live.build.layout.usable_mix(mix)
+    return Evaluation(live.build.manifest.model, used, len(catalogue), k, whole, folds)
+
+
+def write_matches(evaluation: Evaluation, path: Path) -> None:
+    """Every neighbour as CSV, so that anybody can compute the figures again."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("fold", "ranking", "query", "match", "rank"))
+        writer.writerows(evaluation.matches())
+
+
+def _catalogue(manifest: Manifest) -> tuple[list[str], Catalogue]:
+    """The visible products that the model has embedded: their ids, and what is known of them."""
+    rows, digests, ids = [], [], []
+    labels: dict[str, list[str]] = {name: [] for name in products.LABELS}
+    for row, digest, product_id, *values in products.visible_products().values_list(
+        "embedding_row", "image_sha256", "product_id", *products.LABELS
     ):
-        keys.append((row, digest))
-        values.append(labels)
-    looks, known = _looks(live, keys)
-    table = [dict(zip(products.LABELS, labels, strict=True)) for labels, has in zip(values, known, strict=True) if has]
-    digests = [digest for (_, digest), has in zip(keys, known, strict=True) if has]
-    same_picture = np.unique(digests, return_inverse=True)[1] if digests else np.empty(0, np.int64)
-    neighbours = leave_one_out(looks * live.build.layout.query_weights(mix), looks, same_picture, k)
-    return Evaluation(
-        model=live.build.manifest.model,
-        mix=mix,
-        products=len(table),
-        k=k,
-        labels={"+".join(names): precision_of(neighbours, label_codes(table, names)) for names in LABELS},
+        rows.append(row)
+        digests.append(digest)
+        ids.append(product_id)
+        for name, value in zip(products.LABELS, values, strict=True):
+            labels[name].append(value)
+    wanted, pictures = np.array(rows, dtype=np.int64), digest_matrix(digests)
+    vectors, present = {}, np.zeros(len(rows), dtype=bool)
+    for name, identity in manifest.identities.items():
+        entries = Space(Path(settings.SIMILARITY["SPACES_DIR"]), identity).read()
+        at = entries.find(wanted, pictures)
+        vectors[name] = entries.take(at)
+        if name == "style":
+            present = at >= 0
+    groups = np.unique(digests, return_inverse=True)[1] if digests else np.empty(0, np.int64)
+    kept = np.flatnonzero(present)
+    return [ids[at] for at in kept.tolist()], Catalogue(vectors, labels, groups).take(kept)
+
+
+def _named(
+    ids: Sequence[str], groups: NDArray[np.int64], fit_ids: Sequence[str], test_ids: Sequence[str]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Positions of the products named; of those to judge, only the ones whose picture was not fitted on."""
+    position = {product_id: at for at, product_id in enumerate(ids)}
+    for product_id in (*fit_ids, *test_ids):
+        if product_id not in position:
+            raise EvaluationError(f"There is no visible product {product_id} with an embedding.")
+    fitted = np.unique(np.array([position[each] for each in fit_ids], dtype=np.int64))
+    judged = np.unique(np.array([position[each] for each in test_ids], dtype=np.int64))
+    return fitted, judged[~np.isin(groups[judged], groups[fitted])]
+
+
+def _fold(
+    catalogue: Catalogue,
+    ids: Sequence[str],
+    fitted: NDArray[np.int64],
+    judged: NDArray[np.int64],
+    k: int,
+    mix: Mix | None,
+    layout: Layout | None = None,
+) -> Fold:
+    """Fit on some (unless there is a layout) and judge others."""
+    adapter = None
+    if layout is None:
+        layout, adapter = fit_looks(catalogue.take(fitted), default_weights())
+    unseen = catalogue.take(judged)
+    looks = layout.compose(unseen.vectors)
+    used, _ = layout.usable_mix(mix)
+    plain: Matrix = unit(unseen.vectors["style"])
+    neighbours = {
+        "mix": leave_one_out(looks * layout.query_weights(used), looks, unseen.groups, k),
+        "plain": leave_one_out(plain, plain, unseen.groups, k),
+    }
+    return Fold(
+        fitted_on=len(fitted),
+        judged=[ids[at] for at in judged.tolist()],
+        labels=_by_label(neighbours["mix"], unseen),
+        baseline=_by_label(neighbours["plain"], unseen),
+        adapter=adapter,
+        neighbours=neighbours,
     )
 
 
-def _looks(live: LiveIndex, keys: Sequence[tuple[int, str]]) -> tuple[Matrix, NDArray[np.bool_]]:
-    """The looks (m, dimension) of the pictures that have one, and which of them (n,) these are."""
-    digests = digest_matrix([digest for _, digest in keys])
-    found = [live.look_of(row, digest) for (row, _), digest in zip(keys, digests, strict=True)]
-    known = np.array([look is not None for look in found], dtype=bool)
-    looks = [look for look in found if look is not None]
-    return np.array(looks, dtype=np.float32).reshape(len(looks), live.build.layout.dimension), known
+def _by_label(neighbours: NDArray[np.int64], catalogue: Catalogue) -> ByLabel:
+    return {
+        "+".join(names): scores_of(neighbours, label_codes(catalogue.labels, names), catalogue.groups)
+        for names in LABELS
+    }
 
 
-def label_codes(table: Sequence[Mapping[str, str]], names: Sequence[str]) -> NDArray[np.int64]:
-    """(n,) a number for each combination of these labels; -1 where one of them is empty."""
-    codes: dict[tuple[str, ...], int] = {}
-    combinations = [tuple(line[name] for name in names) for line in table]
-    return np.array(
-        [codes.setdefault(labels, len(codes)) if all(labels) else -1 for labels in combinations], dtype=np.int64
-    )
-
-
-def leave_one_out(queries: Matrix, looks: Matrix, same_picture: NDArray[np.int64], k: int) -> NDArray[np.int64]:
-    """The k nearest of each of n products among the others: (n, k) positions, -1 where there are no more.
-
-    `queries` and `looks` (n, dim) belong to the same products line by line; two products of one
-    `same_picture` group (n,) never count as each other's match.
-    """
-    n = len(looks)
-    neighbours = np.full((n, k), -1, dtype=np.int64)
-    for start in range(0, n, BLOCK):
-        block = slice(start, start + BLOCK)
-        scores = queries[block] @ looks.T
-        scores[same_picture[block, np.newaxis] == same_picture[np.newaxis]] = -np.inf
-        order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-        reachable = np.take_along_axis(scores, order, axis=1) > -np.inf
-        neighbours[block, : order.shape[1]] = np.where(reachable, order, -1)
-    return neighbours
-
-
-def precision_of(neighbours: NDArray[np.int64], codes: NDArray[np.int64]) -> Precision:
-    """How often neighbours (n, k; -1 for none) bear the label (n,; -1 for none) of their query.
-
-    Queries without label are left out. Neighbours without label count as wrong: the reader asked for that label.
-    """
-    judged = (codes >= 0) & (neighbours[:, 0] >= 0) if len(codes) else np.zeros(0, bool)
-    if not judged.any():
-        return Precision(None, None, 0, len(codes))
-    found, own = neighbours[judged], codes[judged, np.newaxis]
-    right = (codes[found] == own) & (found >= 0)
-    share = right.sum(axis=1) / (found >= 0).sum(axis=1)
-    return Precision(
-        p_at_1=round(float(right[:, 0].mean()), 4),
-        p_at_k=round(float(share.mean()), 4),
-        queries=int(judged.sum()),
-        left_out=int((~judged).sum()),
-    )
+def _means(folds: Sequence[ByLabel]) -> ByLabel:
+    """The mean of every figure over the folds that have it; queries are added up."""
+    means = {}
+    for name in folds[0]:
+        scores = [fold[name] for fold in folds]
+        figures = {}
+        for figure in ("p_at_1", "p_at_k", "ndcg_at_k", "map_at_k"):
+            values = [value for each in scores if (value := getattr(each, figure)) is not None]
+            figures[figure] = round(float(np.mean(values)), 4) if values else None
+        means[name] = Scores(
+            **figures, queries=sum(each.queries for each in scores), left_out=sum(each.left_out for each in scores)
+        )
+    return means

@@ -4,10 +4,13 @@ A look is the concatenation of one unit vector `u_i` a part, stored as `sqrt(w_i
 default mix of the build. A query under mix `m` is `m_i/sqrt(w_i)·u_i`, so that the one inner product of a
 query with a stored look is `Σ m_i·cos_i`, over one index, for every mix. A part that is missing (an
 all-white picture has no colour) is zeros.
+
+Where the parts come from, `similarity.fitting` decides.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,22 +22,33 @@ from similarity.vectors import Matrix, unit
 MAX_LOOK_DIMENSION = 384
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Part:
-    """One part of a look: where its columns lie, and how a space's vector becomes it.
+    """One part of a look: which space it comes from, and how a vector of that space becomes it.
 
-    `basis`, (space's dimension, part's dimension) with orthonormal columns, is None where the vectors of the
-    space are taken as they are.
+    `(vector - mean) @ basis`, at length 1. `mean` is (space's dimension,) and `basis` (space's dimension, part's
+    dimension); each is None where there is nothing to do.
     """
 
     name: str
     weight: float
     dimension: int
+    space: str
+    mean: NDArray[np.float32] | None = None
     basis: Matrix | None = None
 
     def project(self, vectors: Matrix) -> Matrix:
         """(n, space's dimension) of the space → (n, dimension), lines of length 1, or of zeros where missing."""
-        return unit(vectors if self.basis is None else vectors @ self.basis)
+        present = vectors.any(axis=1)
+        centred = vectors if self.mean is None else vectors - self.mean
+        projected = unit(centred if self.basis is None else centred @ self.basis)
+        projected[~present] = 0
+        return projected
+
+    @property
+    def space_dimension(self) -> int:
+        """The length of the vectors it is made of."""
+        return self.dimension if self.basis is None else len(self.basis)
 
 
 @dataclass(frozen=True)
@@ -59,9 +73,9 @@ class Layout:
             part.name: slice(int(end) - part.dimension, int(end)) for part, end in zip(self.parts, ends, strict=True)
         }
 
-    def compose(self, vectors: dict[str, Matrix]) -> Matrix:
+    def compose(self, vectors: Mapping[str, Matrix]) -> Matrix:
         """Looks (n, dimension) from each space's vectors (n, space's dimension), zeros where one is missing."""
-        pieces = [np.sqrt(np.float32(part.weight)) * part.project(vectors[part.name]) for part in self.parts]
+        pieces = [np.sqrt(np.float32(part.weight)) * part.project(vectors[part.space]) for part in self.parts]
         return np.ascontiguousarray(np.concatenate(pieces, axis=1), dtype=np.float32)
 
     def missing_parts(self, look: NDArray[np.float32]) -> tuple[str, ...]:
@@ -95,21 +109,3 @@ class Layout:
     def contributions(self, query: NDArray[np.float32], looks: Matrix) -> dict[str, NDArray[np.float32]]:
         """What each part adds to the score of each of the looks (n, dimension): (n,) a part."""
         return {name: looks[:, columns] @ query[columns] for name, columns in self.slices.items()}
-
-
-def fit_basis(vectors: Matrix, dimension: int) -> Matrix | None:
-    """The `dimension` orthonormal directions that keep most of the vectors' inner products, or None if all fit.
-
-    These are the first right singular vectors of the (n, input dimension) matrix, uncentred, so that inner
-    products in the projection approximate those of the network itself (Eckart and Young, 1936). They come
-    from the eigenvectors of `VᵀV`, which are a whole basis even when there are fewer vectors than
-    directions: a picture that comes later still has somewhere to go.
-    """
-    if vectors.shape[1] <= dimension:
-        return None
-    gram = np.zeros((vectors.shape[1], vectors.shape[1]), dtype=np.float64)
-    for start in range(0, len(vectors), 8192):  # bounded memory, whatever the catalogue's size
-        chunk = np.asarray(vectors[start : start + 8192], dtype=np.float32)
-        gram += chunk.T @ chunk
-    _, directions = np.linalg.eigh(gram)
-    return np.ascontiguousarray(directions[:, : -dimension - 1 : -1], dtype=np.float32)

@@ -38,6 +38,14 @@ def current_pictures() -> Pictures:
     return Pictures(rows, digest_matrix([digest for _, digest in keys]))
 
 
+def labels_of(rows: Rows) -> dict[str, list[str]]:
+    """Label → its value for each of the rows (n,), "" where the product has none or is gone."""
+    known = {row: values for row, *values in Product.objects.with_image().values_list("embedding_row", *LABELS)}
+    nothing = [""] * len(LABELS)
+    table = [known.get(row, nothing) for row in rows.tolist()]
+    return {name: [values[at] for values in table] for at, name in enumerate(LABELS)}
+
+
 def picture_paths(rows: Rows) -> Iterator[tuple[int, Path]]:
     """(position in `rows`, file) of each of the rows (n,) whose product still has it, in their order."""
     root = Path(settings.MEDIA_ROOT)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -30,13 +31,25 @@ class SimilarityUnavailable(Exception):
     """There is nothing to answer from; the message names the command that mends it."""
 
 
+COMPARED = ("product_type", "gender", "colour")
+"""The labels that a reader is told of, the most telling first."""
+
+
 @dataclass(frozen=True)
 class Match:
-    """A product and its score (at most 1), and what each part of the look added to it."""
+    """A product and its score (at most 1), and what each part of the look added to it.
+
+    `same` are the labels on which it agrees with the product asked for, `different` those on which it does not, each
+    with both values; a label that either lacks is in neither. `more` counts further products with its very picture,
+    where these were collapsed.
+    """
 
     product: Product
     score: float
     parts: dict[str, float]
+    same: tuple[str, ...] = ()
+    different: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    more: int = 0
 
 
 @dataclass(frozen=True)
@@ -64,6 +77,9 @@ class Answer:
                     "product_id": match.product.product_id,
                     "score": round(match.score, 4),
                     "parts": {part: round(value, 4) for part, value in match.parts.items()},
+                    "same": list(match.same),
+                    "different": {label: list(values) for label, values in match.different.items()},
+                    "more": match.more,
                     "title": match.product.title,
                     "url": match.product.get_absolute_url(),
                     "thumbnail": match.product.thumbnail.url if match.product.thumbnail else None,
@@ -73,8 +89,10 @@ class Answer:
         }
 
 
-def similar_to(product: Product, k: int = DEFAULT_K, mix: Mix | None = None) -> Answer:
+def similar_to(product: Product, k: int = DEFAULT_K, mix: Mix | None = None, *, collapse: bool = False) -> Answer:
     """The k visible products most like this one, itself left out. One database query.
+
+    With `collapse`, products with the same picture count as one, the first, and the others are counted in its `more`.
 
     Raises SimilarityUnavailable without an index, MixError for a mix that makes no sense.
     """
@@ -85,10 +103,12 @@ def similar_to(product: Product, k: int = DEFAULT_K, mix: Mix | None = None) -> 
         look = live.look_of(product.embedding_row, digest_matrix([product.image_sha256])[0])
     if look is None:
         return Answer(product.product_id, (), mix, unknown, waiting=product.embedding_row is not None)
-    return _answer(live, look, k, mix, unknown, product)
+    return _answer(live, look, k, mix, unknown, product, collapse)
 
 
-def similar_to_image(image: Image.Image, k: int = DEFAULT_K, mix: Mix | None = None) -> Answer:
+def similar_to_image(
+    image: Image.Image, k: int = DEFAULT_K, mix: Mix | None = None, *, collapse: bool = False
+) -> Answer:
     """The k visible products most like an RGB picture, with the model that the index was built with.
 
     Raises SimilarityUnavailable without an index or where that model cannot be had, MixError as `similar_to`.
@@ -96,8 +116,8 @@ def similar_to_image(image: Image.Image, k: int = DEFAULT_K, mix: Mix | None = N
     live = _live_index()
     mix, unknown = live.build.layout.usable_mix(mix)
     vectors = {}
-    for part, identity in live.build.manifest.identities.items():
-        name = live.build.manifest.model if part == "style" else part
+    for space, identity in live.build.manifest.identities.items():
+        name = live.build.manifest.model if space == "style" else space
         embedder = get_embedder(name)
         try:
             if embedder.identity() != identity:
@@ -105,11 +125,11 @@ def similar_to_image(image: Image.Image, k: int = DEFAULT_K, mix: Mix | None = N
                     f"The index was built with another version of {name} (its weights, its preprocessing or an "
                     f"option differ). {REPAIR}"
                 )
-            vectors[part] = embedder.embed([image])
+            vectors[space] = embedder.embed([image])
         except EmbedderError as error:
             raise SimilarityUnavailable(str(error)) from error
     look = live.build.layout.compose(vectors)[0]
-    return _answer(live, look, k, mix, unknown, None)
+    return _answer(live, look, k, mix, unknown, None, collapse)
 
 
 def _live_index() -> LiveIndex:
@@ -126,6 +146,7 @@ def _answer(
     mix: Mix,
     unknown: tuple[str, ...],
     product: Product | None,
+    collapse: bool,
 ) -> Answer:
     product_id = product.product_id if product else None
     layout = live.build.layout
@@ -133,13 +154,15 @@ def _answer(
     query = look * layout.query_weights(mix)
     if not query.any():
         return Answer(product_id, (), mix, missing)
-    own_row = product.embedding_row if product else None
-    return Answer(product_id, _matches(live, query, k, own_row), mix, missing)
+    return Answer(product_id, _matches(live, query, k, product, collapse), mix, missing)
 
 
-def _matches(live: LiveIndex, query: NDArray[np.float32], k: int, own_row: int | None) -> tuple[Match, ...]:
+def _matches(
+    live: LiveIndex, query: NDArray[np.float32], k: int, asked: Product | None, collapse: bool
+) -> tuple[Match, ...]:
     """The k best visible products. A few candidates more than k are looked up, as some may be hidden or gone."""
     everything = live.count + len(live.tail().rows)
+    own_row = asked.embedding_row if asked else None
     reach = k + 8
     while True:
         try:
@@ -147,23 +170,39 @@ def _matches(live: LiveIndex, query: NDArray[np.float32], k: int, own_row: int |
         except VectorIndexError as error:
             raise SimilarityUnavailable(f"The index cannot answer: {error}") from error
         found = products.visible_by_row([int(row) for row in hits.rows if row != own_row])
-        kept = [
+        pictures = [digest.tobytes().hex() for digest in hits.digests]
+        there = [
             at
             for at, row in enumerate(hits.rows)
-            if (product := found.get(int(row))) and product.image_sha256 == hits.digests[at].tobytes().hex()
-        ][:k]
+            if (product := found.get(int(row))) and product.image_sha256 == pictures[at]
+        ]
+        first = {pictures[at]: at for at in reversed(there)}
+        kept = [at for at in there if not collapse or first[pictures[at]] == at][:k]
         if len(kept) == k or reach >= everything:
             break
         reach *= 4
     parts = live.build.layout.contributions(query, hits.looks)
+    copies = Counter(pictures[at] for at in there)
     return tuple(
         Match(
             product=found[int(hits.rows[at])],
             score=float(hits.scores[at]),
             parts={name: float(values[at]) for name, values in parts.items()},
+            **(_agreement(asked, found[int(hits.rows[at])]) if asked else {}),
+            more=copies[pictures[at]] - 1 if collapse else 0,
         )
         for at in kept
     )
+
+
+def _agreement(asked: Product, match: Product) -> dict[str, Any]:
+    """Where the labels of two products agree, and where they do not."""
+    values = {label: (getattr(asked, label), getattr(match, label)) for label in COMPARED}
+    known = {label: pair for label, pair in values.items() if all(pair)}
+    return {
+        "same": tuple(label for label, (one, other) in known.items() if one == other),
+        "different": {label: pair for label, pair in known.items() if pair[0] != pair[1]},
+    }
 
 
 @dataclass(frozen=True)

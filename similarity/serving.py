@@ -103,12 +103,11 @@ class LiveIndex:
             raise SpaceError("the index is empty and knows no transform for them; run build_index.")
         vectors = {}
         for part in self.build.layout.parts:
-            space = entries[part.name]
+            space = entries[part.space]
             if not space.vectors.shape[1]:  # nothing was ever written there
-                width = part.dimension if part.basis is None else len(part.basis)
-                vectors[part.name] = np.zeros((len(rows), width), np.float32)
-            else:
-                vectors[part.name] = space.take(space.find(rows, digests))
+                vectors[part.space] = np.zeros((len(rows), part.space_dimension), np.float32)
+            elif part.space not in vectors:
+                vectors[part.space] = space.take(space.find(rows, digests))
         return Tail(rows, digests, self.build.layout.compose(vectors))
 
     def look_of(self, row: int, digest: Digests) -> NDArray[np.float32] | None:

@@ -6,10 +6,12 @@ import logging
 from typing import Any
 
 from django import template
+from django.utils.text import get_text_list
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from similarity.products import Product
-from similarity.services import DEFAULT_K, Answer, SimilarityUnavailable, index_status, similar_to
+from similarity.services import DEFAULT_K, Answer, Match, SimilarityUnavailable, index_status, similar_to
 
 logger = logging.getLogger(__name__)
 register = template.Library()
@@ -23,7 +25,7 @@ def similar_panel(product: Product, k: int = DEFAULT_K) -> dict[str, Any]:
         reason = _("Without a picture, there is nothing to compare.")
     else:
         try:
-            answer = similar_to(product, k)
+            answer = similar_to(product, k, collapse=True)
         except SimilarityUnavailable as error:
             logger.warning("No similar items for %s: %s", product.product_id, error)
             reason = _("Similar items are being prepared. Please come back soon.")
@@ -34,6 +36,24 @@ def similar_panel(product: Product, k: int = DEFAULT_K) -> dict[str, Any]:
         "heading": _("Similar items"),
         "reason": reason or _("Nothing else in the catalogue compares to it yet."),
     }
+
+
+@register.filter
+def chips(match: Match) -> list[tuple[str, str]]:
+    """(kind, words) of what agrees and what differs: ("same", "same gender"), ("different", "Blue, not Navy")."""
+    said = []
+    if match.same:
+        labels = get_text_list([_label(name) for name in match.same], _("and"))
+        said.append(("same", _("same %(labels)s") % {"labels": labels}))
+    for own, other in match.different.values():
+        said.append(("different", _("%(other)s, not %(own)s") % {"other": other, "own": own}))
+    if match.more:
+        said.append(("more", ngettext("%(n)d more like it", "%(n)d more like it", match.more) % {"n": match.more}))
+    return said
+
+
+def _label(name: str) -> str:
+    return str(Product._meta.get_field(name).verbose_name)  # type: ignore[union-attr]
 
 
 @register.inclusion_tag("similarity/index_status.html", name="index_status")

@@ -5,11 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from similarity.looks import Layout, Part, fit_basis
+from similarity.looks import Layout, Part
 from similarity.mix import MixError
-from similarity.vectors import unit
 
-LAYOUT = Layout((Part("style", 1.0, 2), Part("colour", 0.5, 2)))
+LAYOUT = Layout((Part("style", 1.0, 2, "style"), Part("colour", 0.5, 2, "colour")))
 STYLE = np.array([[1, 0], [0, 2], [3, 3]], dtype=np.float32)  # cosines with the first: 1, 0, .7071
 COLOUR = np.array([[0, 1], [0, 5], [0, 0]], dtype=np.float32)  # cosines with the first: 1, 1, missing
 
@@ -50,21 +49,12 @@ def test_a_part_that_the_build_lacks_is_ignored_and_named() -> None:
         LAYOUT.usable_mix({"kind": 1})
 
 
-def test_a_basis_keeps_inner_products_of_vectors_that_lie_in_few_directions() -> None:
-    rng = np.random.default_rng(1)
-    vectors = unit(rng.normal(size=(40, 5)) @ rng.normal(size=(5, 30)))
-    basis = fit_basis(vectors, 8)
-    assert basis is not None
-    np.testing.assert_allclose(basis.T @ basis, np.eye(8), atol=1e-5)
-    np.testing.assert_allclose((vectors @ basis) @ (vectors @ basis).T, vectors @ vectors.T, atol=1e-4)
-
-
-def test_a_basis_of_fewer_vectors_than_directions_is_whole() -> None:
-    basis = fit_basis(np.eye(2, 20, dtype=np.float32), 6)
-    assert basis is not None
-    assert basis.shape == (20, 6)
-    np.testing.assert_allclose(basis.T @ basis, np.eye(6), atol=1e-5)
-
-
-def test_vectors_that_fit_are_left_as_they_are() -> None:
-    assert fit_basis(np.eye(3, dtype=np.float32), 3) is None
+def test_two_parts_may_come_from_one_space() -> None:
+    layout = Layout(
+        (
+            Part("style", 1.0, 2, "style"),
+            Part("kind", 1.0, 1, "style", np.array([0.5, 0], np.float32), np.array([[1], [0]], np.float32)),
+        )
+    )
+    looks = layout.compose({"style": np.array([[1, 0], [0, 1], [0, 0]], dtype=np.float32)})
+    assert looks.tolist() == [[1, 0, 1], [0, 1, -1], [0, 0, 0]]  # what is missing is not moved by the mean

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
 import pytest
+from django.test import Client
 from PIL import Image
 
 from catalog.models import Product
@@ -137,3 +139,56 @@ def test_the_status_counts_what_waits(reds_and_blues: dict[str, Product], add_pr
     status = index_status()
     assert (status.products, status.with_picture, status.waiting) == (6, 5, 2)
     assert status.trouble == ""
+
+
+def test_a_match_says_on_which_labels_it_agrees(reds_and_blues: dict[str, Product]) -> None:
+    Product.objects.filter(product_id="red").update(product_type="Shirts", colour="Red", gender="Men")
+    Product.objects.filter(product_id="rose").update(product_type="Shirts", colour="Pink")
+    build_index()
+    answer = similar_to(Product.objects.get(product_id="red"), 1)
+    (match,) = answer.matches
+    assert match.product.product_id == "rose"
+    assert match.same == ("product_type",)
+    assert match.different == {"colour": ("Red", "Pink")}  # it has no gender, so nothing is said of that
+    assert answer.to_json()["matches"][0]["different"] == {"colour": ["Red", "Pink"]}
+
+
+def test_products_with_the_same_picture_collapse_only_when_asked_and_the_list_is_refilled(
+    add_product: AddProduct,
+) -> None:
+    asked = add_product("asked", (200, 0, 0))
+    for name in ("a", "b", "c"):
+        add_product(name, (190, 10, 10))
+    add_product("other", (90, 90, 90))
+    build_index()
+    assert ids(similar_to(asked, 2).matches) == ["a", "b"]
+    collapsed = similar_to(asked, 2, collapse=True).matches
+    assert [(match.product.product_id, match.more) for match in collapsed] == [("a", 2), ("other", 0)]
+
+
+def test_collapsing_reaches_past_any_number_of_copies(add_product: AddProduct) -> None:
+    asked = add_product("asked", (200, 0, 0))
+    for at in range(40):
+        add_product(f"copy{at}", (190, 10, 10))
+    add_product("other", (90, 90, 90))
+    build_index()
+    collapsed = similar_to(asked, 2, collapse=True).matches
+    assert [(match.product.product_id, match.more) for match in collapsed] == [("copy0", 39), ("other", 0)]
+
+
+def test_the_page_says_why_a_match_is_there_and_how_many_more_show_the_same(
+    client: Client, add_product: AddProduct
+) -> None:
+    asked = add_product("asked", (200, 0, 0))
+    for name in ("a", "b"):
+        add_product(name, (190, 10, 10))
+    Product.objects.update(product_type="Shirts", gender="Men", colour="Pink")
+    Product.objects.filter(pk=asked.pk).update(colour="Red")
+    build_index()
+    page = client.get(asked.get_absolute_url()).content.decode()
+    said = re.findall(r'<li class="why__(\w+)">([^<]*)</li>', page)
+    assert said == [
+        ("same", "same product type and gender"),
+        ("different", "Pink, not Red"),
+        ("more", "1 more like it"),
+    ]

@@ -58,6 +58,18 @@ def _summary(report: BuildReport) -> str:
         lines.append(f"{report.failed} pictures could not be read; they stay out of the index.")
     if report.changed:
         lines.append(f"Published index {report.index}: {report.looks} looks of {report.dimension} dimensions.")
+        lines.append(_about_adapter(report.adapter))
     else:
         lines.append(f"Nothing has changed since index {report.index} ({report.looks} looks); it stays published.")
     return "\n".join(lines)
+
+
+def _about_adapter(adapter: dict[str, Any]) -> str:
+    """What became of the part that is learned from the catalogue's labels."""
+    said = "The adapter (kind) is part of the looks" if adapter["adopted"] else "The adapter (kind) was left out"
+    if adapter["precision"] is None:
+        return f"{said}: {adapter['reason']}."
+    return (
+        f"{said}: {adapter['reason']} ({'+'.join(adapter['labels'])}, precision@10 {adapter['precision']:.3f} with it, "
+        f"{adapter['without']:.3f} without, on products it was not fitted on)."
+    )
