@@ -1,10 +1,11 @@
 #!/usr/bin/env python
 """How long a catalogue's CSV takes to become products, beside SQLite's own `executemany` of the same rows.
 
-    python bench/import_csv.py [--rows 1000000] [--json]
+    python bench/import_csv.py [--rows 1000000] [--rounds 3] [--json]
 
 Everything happens in a folder of its own. Each step runs in a fresh process, so that its peak memory is its own, and
-its time starts when the interpreter is up:
+its time starts when the interpreter is up. Rounds of all steps follow one another; seconds are medians, and so are
+the ratios of each round:
 
 - raw: `sqlite3.executemany` of the file's ten columns, in one transaction and the same in transactions of 10,000 rows,
   into a database with the very tables and indexes that `migrate` makes, the same journal and the same page cache.
@@ -22,6 +23,7 @@ import os
 import random
 import resource
 import sqlite3
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -30,6 +32,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import partial
 from itertools import islice
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +73,7 @@ PRAGMAS = ("journal_mode=WAL", "synchronous=NORMAL", "cache_size=-65536", "wal_a
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=1_000_000, help=f"rows of the file, fewer than {ID_PRIME:,}")
+    parser.add_argument("--rounds", type=int, default=3, help="all steps in turn, so many times")
     parser.add_argument("--json", action="store_true", help="the default; for scripts that say so")
     parser.add_argument("--step", choices=sorted(STEPS), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -78,36 +82,50 @@ def main() -> None:
         return
     if not 1 <= arguments.rows < ID_PRIME:
         parser.error(f"--rows is between 1 and {ID_PRIME - 1:,}")
+    if arguments.rounds < 1:
+        parser.error("--rounds is at least 1")
     with tempfile.TemporaryDirectory(prefix="vitrine-bench-") as folder:
-        print(json.dumps(bench(Path(folder), arguments.rows), indent=2))
+        print(json.dumps(bench(Path(folder), arguments.rows, arguments.rounds), indent=2))
 
 
-def bench(folder: Path, rows: int) -> dict[str, Any]:
+def bench(folder: Path, rows: int, rounds: int) -> dict[str, Any]:
     write_catalogue(folder / "catalogue.csv", rows)
     write_catalogue(folder / "changed.csv", rows, changed=True)
-    migrate(folder)
-    steps = {name: run_step(folder, name) for name in STEPS}
     changed = -(-rows // 100)
-    check(steps["import"], created=rows, updated=0, unchanged=0)
-    check(steps["reimport"], created=0, updated=0, unchanged=rows)
-    check(steps["changed"], created=0, updated=changed, unchanged=rows - changed)
-    seconds = {name: step["seconds"] for name, step in steps.items()}
-    raw_s = min(seconds["raw"], seconds["raw_batched"])
+    found: list[dict[str, dict[str, Any]]] = []
+    for _ in range(rounds):
+        for database in folder.glob("*.sqlite3*"):
+            database.unlink()
+        migrate(folder)
+        steps = {name: run_step(folder, name) for name in STEPS}
+        check(steps["import"], created=rows, updated=0, unchanged=0)
+        check(steps["reimport"], created=0, updated=0, unchanged=rows)
+        check(steps["changed"], created=0, updated=changed, unchanged=rows - changed)
+        found.append(steps)
+
+    def median(of: Callable[[dict[str, float]], float]) -> float:
+        return round(statistics.median(of({name: s["seconds"] for name, s in steps.items()}) for steps in found), 2)
+
     return {
         "rows": rows,
+        "rounds": rounds,
         "csv_mib": mib(folder / "catalogue.csv"),
-        "raw_s": round(raw_s, 2),
-        "raw_one_transaction_s": round(seconds["raw"], 2),
-        "raw_batched_s": round(seconds["raw_batched"], 2),
-        "import_s": round(seconds["import"], 2),
-        "ratio": round(seconds["import"] / raw_s, 2),
-        "reimport_s": round(seconds["reimport"], 2),
-        "reimport_speedup": round(seconds["import"] / seconds["reimport"], 2),
-        "changed_s": round(seconds["changed"], 2),
-        "cpu_s": {name: round(step["cpu_s"], 2) for name, step in steps.items()},
-        "peak_mib": {name: step["peak_mib"] for name, step in steps.items()},
-        "sqlite_mib": {name: steps[name]["sqlite_mib"] for name in ("raw", "import")},
+        "raw_s": median(fastest_raw),
+        "raw_one_transaction_s": median(itemgetter("raw")),
+        "raw_batched_s": median(itemgetter("raw_batched")),
+        "import_s": median(itemgetter("import")),
+        "ratio": median(lambda s: s["import"] / fastest_raw(s)),
+        "reimport_s": median(itemgetter("reimport")),
+        "reimport_speedup": median(lambda s: s["import"] / s["reimport"]),
+        "changed_s": median(itemgetter("changed")),
+        "cpu_s": {name: round(statistics.median(steps[name]["cpu_s"] for steps in found), 2) for name in STEPS},
+        "peak_mib": {name: max(steps[name]["peak_mib"] for steps in found) for name in STEPS},
+        "sqlite_mib": {name: found[0][name]["sqlite_mib"] for name in ("raw", "import")},
     }
+
+
+def fastest_raw(seconds: dict[str, float]) -> float:
+    return min(seconds["raw"], seconds["raw_batched"])
 
 
 def check(step: dict[str, Any], **expected: int) -> None:

@@ -1,9 +1,11 @@
-"""Memory of the C library, for jobs that decode picture after picture."""
+"""Memory of the C library and of Python, for long jobs."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
+from collections.abc import Iterator
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 """Of mallopt(3)."""
@@ -24,3 +26,16 @@ def keep_freed_memory() -> None:
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
         mallopt(_M_MMAP_THRESHOLD, _LARGEST_KEPT_BYTES)
+
+
+@contextlib.contextmanager
+def collection_paused() -> Iterator[None]:
+    """Let Python look for no garbage in cycles meanwhile. For short work that makes many objects and no cycles, which
+    it would go through again and again: a tenth of an import's time."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()

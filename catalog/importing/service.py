@@ -21,6 +21,7 @@ from catalog.importing.rows import ColumnMap, ParsedRow, Reject, map_columns
 from catalog.importing.statements import roomy_sqlite
 from catalog.importing.survey import Survey, absent, rows_of, survey
 from catalog.importing.upsert import BATCH_ROWS, Placed, Status, known_rows, upsert
+from catalog.memory import collection_paused
 from catalog.models import Product
 
 Missing = Literal["keep", "hide", "delete"]
@@ -102,8 +103,9 @@ def import_catalogue(options: ImportOptions, on_progress: Callable[[Progress], N
         columns = map_columns(options.path.name, file.header, options.renamed)
         # A run that takes pictures needs every product; any other only what is not the same as last time.
         takes_pictures = options.images is not None or options.download
-        known = frozenset() if takes_pictures else known_rows()
-        surveyed = survey(file, columns, options.limit, known)
+        with collection_paused():
+            known = frozenset() if takes_pictures else known_rows()
+            surveyed = survey(file, columns, options.limit, known)
         del known  # some 60 bytes a product
         if options.missing != "keep" and not surveyed.accepted:
             raise ImportRefusedError(
@@ -195,9 +197,13 @@ class _Run:
         """Write the rows batch by batch, and pass on what needs a picture."""
         rows = self._accepted()
         all_new = not Product.objects.exists()
-        while batch := list(islice(rows, BATCH_ROWS)):
-            self.file.check_unchanged()
-            written = upsert(batch, with_pictures=with_pictures, dry_run=self.options.dry_run, all_new=all_new)
+        while True:
+            with collection_paused():
+                batch = list(islice(rows, BATCH_ROWS))
+                if not batch:
+                    return
+                self.file.check_unchanged()
+                written = upsert(batch, with_pictures=with_pictures, dry_run=self.options.dry_run, all_new=all_new)
             self.report.created += written.created
             self.report.updated += written.updated
             self.report.unchanged += written.unchanged

@@ -144,7 +144,7 @@ def test_a_product_made_while_a_first_import_runs_is_not_overwritten_blindly(
 
 def test_a_product_that_somebody_else_has_just_made_is_not_overwritten_blindly(shop: Path, overtake: Any) -> None:
     Product.objects.create(product_id="4", title="Not in the file")
-    theirs = {"title": "By hand", "source": row("2", "Older")}
+    theirs: dict[str, Any] = {"title": "By hand", "source": row("2", "Older")}
     overtake(lambda: Product.objects.create(product_id="2", **theirs), 1)
     assert run(shop) == (2, 1, 0, 0)
     product = Product.objects.get(product_id="2")
@@ -203,7 +203,7 @@ def test_products_survive_the_migration_in_both_directions(shop: Path, migrate_c
 # --- the bench ----------------------------------------------------------------------------------
 def test_the_bench_runs_as_a_command_and_leaves_the_users_data_alone(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "bench/import_csv.py", "--rows", "300", "--json"],
+        [sys.executable, "bench/import_csv.py", "--rows", "300", "--rounds", "1", "--json"],
         cwd=ROOT,
         env={"PATH": "", "TMPDIR": str(tmp_path), "VITRINE_DATA_DIR": str(tmp_path / "users")},
         capture_output=True,
