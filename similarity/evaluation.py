@@ -126,7 +126,7 @@ def evaluate_similarity(
         live = get_index()
     except BuildError as error:
         raise SimilarityUnavailable(str(error)) from error
-    ids, catalogue = _catalogue(live.build.manifest)
+    ids, catalogue = catalogue_of(live.build.manifest)
     if not len(catalogue):
         raise EvaluationError("No visible product has an embedding: there is nothing to judge.")
     if whole:
@@ -151,7 +151,7 @@ def write_matches(evaluation: Evaluation, path: Path) -> None:
         writer.writerows(evaluation.matches())
 
 
-def _catalogue(manifest: Manifest) -> tuple[list[str], Catalogue]:
+def catalogue_of(manifest: Manifest) -> tuple[list[str], Catalogue]:
     """The visible products that the model has embedded: their ids, and what is known of them."""
     rows, digests, ids = [], [], []
     labels: dict[str, list[str]] = {name: [] for name in products.LABELS}
