@@ -19,7 +19,16 @@ from rest_framework.views import APIView
 from catalog.images import MAX_BYTES, ImageError, verify
 from similarity import products
 from similarity.mix import MixError, parse_mix
-from similarity.services import DEFAULT_K, MAX_K, SimilarityUnavailable, index_status, similar_to, similar_to_image
+from similarity.services import (
+    DEFAULT_K,
+    MAX_K,
+    MAX_SEVERAL,
+    SimilarityUnavailable,
+    index_status,
+    similar_to,
+    similar_to_image,
+    similar_to_several,
+)
 
 RECIPE_K = 3
 
@@ -72,6 +81,15 @@ class ImageQuestionSerializer(QuestionSerializer):
     image = serializers.FileField(help_text="JPEG, PNG, WebP or GIF, at most 10 MiB and 25 megapixels.")
 
 
+def _product_ids(**options: Any) -> serializers.ListField:
+    return serializers.ListField(child=serializers.CharField(max_length=64), max_length=MAX_SEVERAL, **options)
+
+
+class SeveralQuestionSerializer(QuestionSerializer):
+    like = _product_ids(min_length=1, help_text="Product ids.")
+    unlike = _product_ids(default=list, help_text="Product ids.")
+
+
 class IndexStatusSerializer(serializers.Serializer[Any]):
     state = serializers.ChoiceField(["ok", "missing", "broken"])
     products = serializers.IntegerField()
@@ -120,6 +138,31 @@ class SimilarView(APIView):
         if product is None or not product.is_visible:
             raise Http404
         return _answer(lambda: similar_to(product, **question.validated_data).to_json())
+
+
+class SeveralView(APIView):
+    """The products that look like some products and not like others."""
+
+    @extend_schema(
+        operation_id="similar_to_several",
+        summary="Products that look like some and not like others",
+        tags=["similarity"],
+        request=SeveralQuestionSerializer,
+        responses={
+            200: AnswerSerializer,
+            400: OpenApiResponse(description="A product, k or mix make no sense."),
+        },
+    )
+    def post(self, request: Request) -> Response:
+        question = SeveralQuestionSerializer(data=request.data)
+        question.is_valid(raise_exception=True)
+        asked = dict(question.validated_data)
+        known = products.visible_by_id([*asked["like"], *asked["unlike"]])
+        for field in ("like", "unlike"):
+            if unknown := [product_id for product_id in asked[field] if product_id not in known]:
+                raise ValidationError({field: [f"There is no product {product_id}." for product_id in unknown]})
+            asked[field] = [known[product_id] for product_id in asked[field]]
+        return _answer(lambda: similar_to_several(**asked).to_json())
 
 
 class ImageSearchView(APIView):

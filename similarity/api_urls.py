@@ -7,6 +7,7 @@ from similarity import api
 
 urlpatterns = [
     path("products/<product_id:product_id>/similar/", api.SimilarView.as_view(), name="similar"),
+    path("similar/", api.SeveralView.as_view(), name="similar-to-several"),
     path("search/image/", api.ImageSearchView.as_view(), name="search-image"),
     path("index/", api.IndexView.as_view(), name="index"),
 ]

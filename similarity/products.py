@@ -104,6 +104,11 @@ def get_product(product_id: str) -> Product | None:
     return Product.objects.filter(product_id=product_id).first()
 
 
+def visible_by_id(product_ids: Sequence[str]) -> dict[str, Product]:
+    """The visible products with these ids. One query."""
+    return {product.product_id: product for product in Product.objects.visible().filter(product_id__in=product_ids)}
+
+
 def find_by_picture_address(address: str, media_name: str | None) -> Product | None:
     """The visible product that the CSV gave this address, or that has the picture stored under this name."""
     visible = Product.objects.visible().with_image()

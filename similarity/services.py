@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 DEFAULT_K = 12
 MAX_K = 100
+MAX_SEVERAL = 50
+"""Most products that one question may name."""
+UNLIKE_WEIGHT = 0.5
 
 
 class SimilarityUnavailable(Exception):
@@ -98,12 +101,42 @@ def similar_to(product: Product, k: int = DEFAULT_K, mix: Mix | None = None, *, 
     """
     live = _live_index()
     mix, unknown = live.build.layout.usable_mix(mix)
-    look = None
-    if product.embedding_row is not None:
-        look = live.look_of(product.embedding_row, digest_matrix([product.image_sha256])[0])
+    look = _look_of(live, product)
     if look is None:
         return Answer(product.product_id, (), mix, unknown, waiting=product.embedding_row is not None)
-    return _answer(live, look, k, mix, unknown, product, collapse)
+    return _answer(live, _Question(look, k, mix, unknown, collapse, product, frozenset({product.pk})))
+
+
+def similar_to_several(
+    like: Sequence[Product],
+    unlike: Sequence[Product] = (),
+    k: int = DEFAULT_K,
+    mix: Mix | None = None,
+    *,
+    collapse: bool = False,
+) -> Answer:
+    """The k visible products most like some products and least like others, all of these left out.
+
+    The query is the mean of the one's looks less half the mean of the others' (Rocchio, 1971): what is liked says more
+    than what is not. Products without a look say nothing. Raises as `similar_to`.
+    """
+    live = _live_index()
+    mix, unknown = live.build.layout.usable_mix(mix)
+    means = []
+    for some in (like, unlike):
+        looks = [look for product in some if (look := _look_of(live, product)) is not None]
+        means.append(np.mean(looks, axis=0) if looks else np.zeros(live.build.layout.dimension, np.float32))
+    look = np.asarray(means[0] - UNLIKE_WEIGHT * means[1], dtype=np.float32)
+    if means[1].any():
+        look /= 1 + UNLIKE_WEIGHT  # scores stay at most 1
+    given = frozenset(product.pk for product in (*like, *unlike))
+    return _answer(live, _Question(look, k, mix, unknown, collapse, excluded=given))
+
+
+def _look_of(live: LiveIndex, product: Product) -> NDArray[np.float32] | None:
+    if product.embedding_row is None:
+        return None
+    return live.look_of(product.embedding_row, digest_matrix([product.image_sha256])[0])
 
 
 def similar_to_image(
@@ -129,7 +162,7 @@ def similar_to_image(
         except EmbedderError as error:
             raise SimilarityUnavailable(str(error)) from error
     look = live.build.layout.compose(vectors)[0]
-    return _answer(live, look, k, mix, unknown, None, collapse)
+    return _answer(live, _Question(look, k, mix, unknown, collapse))
 
 
 def _live_index() -> LiveIndex:
@@ -139,42 +172,50 @@ def _live_index() -> LiveIndex:
         raise SimilarityUnavailable(str(error)) from error
 
 
-def _answer(
-    live: LiveIndex,
-    look: NDArray[np.float32],
-    k: int,
-    mix: Mix,
-    unknown: tuple[str, ...],
-    product: Product | None,
-    collapse: bool,
-) -> Answer:
-    product_id = product.product_id if product else None
-    layout = live.build.layout
-    missing = unknown + tuple(part for part in layout.missing_parts(look) if mix[part])
-    query = look * layout.query_weights(mix)
+@dataclass(frozen=True, eq=False)
+class _Question:
+    """What is looked for: `look` (dimension,) and how it is to be compared.
+
+    `asked` is the product whose look it is, if it is one's; `excluded` are primary keys of products left out.
+    """
+
+    look: NDArray[np.float32]
+    k: int
+    mix: Mix
+    unknown: tuple[str, ...]
+    collapse: bool
+    asked: Product | None = None
+    excluded: frozenset[int] = frozenset()
+
+
+def _answer(live: LiveIndex, question: _Question) -> Answer:
+    product_id = question.asked.product_id if question.asked else None
+    layout, mix = live.build.layout, question.mix
+    missing = question.unknown + tuple(part for part in layout.missing_parts(question.look) if mix[part])
+    query = question.look * layout.query_weights(mix)
     if not query.any():
         return Answer(product_id, (), mix, missing)
-    return Answer(product_id, _matches(live, query, k, product, collapse), mix, missing)
+    return Answer(product_id, _matches(live, query, question), mix, missing)
 
 
-def _matches(
-    live: LiveIndex, query: NDArray[np.float32], k: int, asked: Product | None, collapse: bool
-) -> tuple[Match, ...]:
+def _matches(live: LiveIndex, query: NDArray[np.float32], question: _Question) -> tuple[Match, ...]:
     """The k best visible products. A few candidates more than k are looked up, as some may be hidden or gone."""
+    k, asked, collapse = question.k, question.asked, question.collapse
     everything = live.count + len(live.tail().rows)
-    own_row = asked.embedding_row if asked else None
-    reach = k + 8
+    reach = k + 8 + len(question.excluded)
     while True:
         try:
             hits = live.search(query, reach)
         except VectorIndexError as error:
             raise SimilarityUnavailable(f"The index cannot answer: {error}") from error
-        found = products.visible_by_row([int(row) for row in hits.rows if row != own_row])
+        found = products.visible_by_row(hits.rows.tolist())
         pictures = [digest.tobytes().hex() for digest in hits.digests]
         there = [
             at
             for at, row in enumerate(hits.rows)
-            if (product := found.get(int(row))) and product.image_sha256 == pictures[at]
+            if (product := found.get(int(row)))
+            and product.image_sha256 == pictures[at]
+            and product.pk not in question.excluded
         ]
         first = {pictures[at]: at for at in reversed(there)}
         kept = [at for at in there if not collapse or first[pictures[at]] == at][:k]

@@ -205,3 +205,34 @@ assert not {"torch", "transformers"} & set(sys.modules), "a page has imported th
     with tempfile.TemporaryDirectory() as folder:
         environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "config.settings", "VITRINE_DATA_DIR": folder}
         subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+
+
+# --- POST /api/v1/similar/ ---------------------------------------------------------------------
+
+
+def test_several_products_are_asked_for_together(client: Client, shop: dict[str, Product]) -> None:
+    asked = {"like": ["red", "blue"], "unlike": [], "k": 1, "mix": "style:1", "collapse": True}
+    answer = client.post("/api/v1/similar/", json.dumps(asked), content_type="application/json")
+    assert answer.status_code == 200
+    assert answer.json()["product_id"] is None
+    assert [match["product_id"] for match in answer.json()["matches"]] == ["plum"]
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {},
+        {"like": []},
+        {"like": "red"},
+        {"like": ["nobody"]},
+        {"like": ["red"], "unlike": ["nobody"]},
+        {"like": ["red"], "mix": "style:nan"},
+        {"like": ["red"], "k": 0},
+        {"like": ["red"] * 51},
+        {"like": [["red"]]},
+    ],
+    ids=str,
+)
+def test_several_refuses_nonsense_with_400(client: Client, shop: dict[str, Product], asked: dict[str, Any]) -> None:
+    answer = client.post("/api/v1/similar/", json.dumps(asked), content_type="application/json")
+    assert answer.status_code == 400

@@ -13,7 +13,7 @@ from PIL import Image
 from catalog.models import Product
 from similarity.building import build_index
 from similarity.mix import MixError
-from similarity.services import SimilarityUnavailable, index_status, similar_to, similar_to_image
+from similarity.services import SimilarityUnavailable, index_status, similar_to, similar_to_image, similar_to_several
 from similarity.vectors import unit
 from tests.similarity.conftest import AddProduct, give_picture, png
 
@@ -192,3 +192,29 @@ def test_the_page_says_why_a_match_is_there_and_how_many_more_show_the_same(
         ("different", "Pink, not Red"),
         ("more", "1 more like it"),
     ]
+
+
+def test_several_products_are_answered_with_what_lies_between_them(reds_and_blues: dict[str, Product]) -> None:
+    build_index()
+    red, blue = reds_and_blues["red"], reds_and_blues["blue"]
+    assert ids(similar_to_several([red, blue], mix={"style": 1}).matches) == ["plum", "rose"]
+
+
+def test_what_is_like_the_unliked_falls_behind(add_product: AddProduct) -> None:
+    red, blue = add_product("red", (200, 0, 0)), add_product("blue", (0, 0, 200))
+    add_product("violet", (150, 0, 130))  # cosine with red .76, with blue .65
+    add_product("olive", (120, 100, 60))  # .72 and .36
+    build_index()
+    assert ids(similar_to_several([red], mix={"style": 1}).matches)[:2] == ["violet", "olive"]
+    answer = similar_to_several([red], [blue], mix={"style": 1})
+    assert ids(answer.matches) == ["olive", "violet"]
+    assert answer.matches[0].score == pytest.approx((0.717 - 0.5 * 0.359) / 1.5, abs=1e-3)
+
+
+def test_products_without_a_look_say_nothing(reds_and_blues: dict[str, Product], add_product: AddProduct) -> None:
+    bare = add_product("bare")
+    build_index()
+    red = reds_and_blues["red"]
+    with_bare, without = (similar_to_several(like, mix={"style": 1}) for like in ([red, bare], [red]))
+    assert with_bare.matches == without.matches
+    assert similar_to_several([bare]).matches == ()
