@@ -140,23 +140,27 @@ def _limit(name: str) -> int:
 
 def parse_row(record: Record, columns: ColumnMap) -> ParsedRow | Reject:
     """What the record says of a product, or why it says nothing we can keep."""
-    fields, reason = judge(record, columns)
-    if reason:
+    fields = fields_of(record)
+    if reason := judge(fields, columns):
         return Reject(record.line, id_in(fields, columns), reason, record.values)
     return sound_row(record, columns)
 
 
-def judge(record: Record, columns: ColumnMap) -> tuple[list[str], str]:
-    """(the record's values without white space around them, the first reason against the row or "")."""
-    fields = list(map(str.strip, record.values))
+def fields_of(record: Record) -> tuple[str, ...]:
+    """The record's values without white space around them."""
+    return tuple(map(str.strip, record.values))
+
+
+def judge(fields: Sequence[str], columns: ColumnMap) -> str:
+    """The first reason against a row, "" when there is none."""
     if len(fields) < len(columns.names):
-        return fields, f"The row has {len(fields)} of {len(columns.names)} fields."
-    return fields, _trouble(fields, columns)
+        return f"The row has {len(fields)} of {len(columns.names)} fields."
+    return _trouble(fields, columns)
 
 
 def sound_row(record: Record, columns: ColumnMap) -> ParsedRow:
     """The row of a record that has been judged before and found good."""
-    fields = tuple(map(str.strip, record.values))
+    fields = fields_of(record)
     return ParsedRow(record.line, fields[columns.id_at], fields, columns)
 
 
@@ -165,7 +169,7 @@ def id_in(fields: Sequence[str], columns: ColumnMap) -> str:
     return fields[columns.id_at] if columns.id_at < len(fields) else ""
 
 
-def _trouble(values: list[str], columns: ColumnMap) -> str:
+def _trouble(values: Sequence[str], columns: ColumnMap) -> str:
     """The first reason against a row, "" when there is none. Runs for every row: the usual case is short."""
     product_id = values[columns.id_at]
     if not product_id:
@@ -186,12 +190,12 @@ def _is_address(product_id: str) -> bool:
     return all(segment not in ("", ".", "..") for segment in product_id.split("/"))
 
 
-def _too_long(values: list[str], columns: ColumnMap) -> str:
+def _too_long(values: Sequence[str], columns: ColumnMap) -> str:
     at = next(at for at, value in enumerate(values) if len(value) > columns.limits[at])
     return f"{columns.header[at]} has {len(values[at]):,} characters; {columns.limits[at]:,} are allowed."
 
 
-def _control_characters(values: list[str], columns: ColumnMap) -> str:
+def _control_characters(values: Sequence[str], columns: ColumnMap) -> str:
     for at, value in enumerate(values):
         found = _CONTROL.search(value)
         if found:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from itertools import islice, pairwise, repeat
 
 from catalog.importing.csvfile import CatalogueFile
-from catalog.importing.rows import ColumnMap, ParsedRow, Reject, id_in, judge, parse_row, sound_row
+from catalog.importing.rows import ColumnMap, ParsedRow, Reject, fields_of, id_in, judge, parse_row, sound_row
 
 
 @dataclass(frozen=True)
@@ -50,19 +50,19 @@ def survey(
     `known`: `row_key` of what the catalogue has.
     """
     good, named, bad_lines, same = array("q"), array("q"), array("q"), bytearray()
-    rows = 0
+    rows, width = 0, len(columns.names)
     records = file.records()
     for record in islice(records, limit):
         rows += 1
-        fields, reason = judge(record, columns)
+        fields = fields_of(record)
         product_id = id_in(fields, columns)
-        if not reason:
-            good.append(hash(product_id))
-            if known:
-                same.append(row_key(product_id, columns.as_text(fields)) in known)
-            continue
+        # What the catalogue has was judged when it came in.
+        is_same = bool(known) and len(fields) == width and row_key(product_id, columns.as_text(fields)) in known
         if known:
-            same.append(0)
+            same.append(is_same)
+        if is_same or not judge(fields, columns):
+            good.append(hash(product_id))
+            continue
         bad_lines.append(record.line)
         if product_id:
             named.append(hash(product_id))
@@ -137,9 +137,9 @@ def _repeated(
     repeated: set[str] = set()
     repeats = 0
     for record in islice(file.records(), limit):
-        fields, reason = judge(record, columns)
+        fields = fields_of(record)
         product_id = id_in(fields, columns)
-        if not reason and hash(product_id) in suspects:
+        if hash(product_id) in suspects and not judge(fields, columns):
             if product_id in first:
                 repeats += 1
                 repeated.add(product_id)
