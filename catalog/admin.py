@@ -14,6 +14,7 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
 from catalog import images
+from catalog.columns import ATTRIBUTES
 from catalog.models import Product
 
 if TYPE_CHECKING:
@@ -83,12 +84,7 @@ class ProductForm(ProductModelForm):
         fields = [
             "product_id",
             "title",
-            "gender",
-            "category",
-            "sub_category",
-            "product_type",
-            "colour",
-            "usage",
+            *ATTRIBUTES,
             "hidden",
             "image_name",
             "image_url",
@@ -130,12 +126,7 @@ class ProductAdmin(ProductModelAdmin):
     list_filter = [
         PictureStateFilter,
         VisibilityFilter,
-        "gender",
-        "category",
-        "sub_category",
-        "product_type",
-        "colour",
-        "usage",
+        *ATTRIBUTES,
     ]
     search_fields = ["product_id", "title"]
     search_help_text = _("Words of the title, or an id")
@@ -159,7 +150,7 @@ class ProductAdmin(ProductModelAdmin):
     ]
     fieldsets = [
         (None, {"fields": ["product_id", "title", "hidden"]}),
-        (_("Attributes"), {"fields": ["gender", "category", "sub_category", "product_type", "colour", "usage"]}),
+        (_("Attributes"), {"fields": [*ATTRIBUTES]}),
         (_("Picture"), {"fields": ["preview", "picture_state", "new_picture", "image_name", "image_url"]}),
         (_("Further columns of the file"), {"fields": ["further_columns"]}),
         (

@@ -16,5 +16,8 @@ FIELD_OF = {
 }
 """Column → field of Product, in the order in which files are written."""
 
+ATTRIBUTES = ("gender", "category", "sub_category", "product_type", "colour", "usage")
+"""The fields of Product that say what a product is: facets of the site, labels of similarity."""
+
 NEEDED = frozenset({"ProductId", "ProductTitle"})
 """Columns without which a row is no product; every other may be declared absent."""

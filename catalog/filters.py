@@ -13,9 +13,10 @@ from django.db.models.functions import Lower
 from django.http import QueryDict
 from django.utils.translation import gettext_lazy as _
 
+from catalog.columns import ATTRIBUTES
 from catalog.models import Product, ProductQuerySet
 
-FACET_FIELDS = ("gender", "category", "sub_category", "product_type", "colour", "usage")
+FACET_FIELDS = ATTRIBUTES
 """The attributes that the catalogue can be narrowed by, in the order of the page."""
 
 SEARCH_MAX_LENGTH = 200

@@ -11,6 +11,7 @@ from django.db.models import F, Q
 from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
 
+from catalog.columns import ATTRIBUTES
 from catalog.fields import RowField
 
 THUMBNAIL_SIDE_PX = 480
@@ -106,17 +107,7 @@ class Product(models.Model):
             # All that facets, counts and filters ask, in the order in which products come: a narrow copy of the
             # table, read instead of it. As it grows at its end only, an import writes it almost for nothing.
             models.Index(
-                fields=[
-                    "id",
-                    "gender",
-                    "category",
-                    "sub_category",
-                    "product_type",
-                    "colour",
-                    "usage",
-                    "hidden",
-                    "missing_since",
-                ],
+                fields=["id", *ATTRIBUTES, "hidden", "missing_since"],
                 name="product_facets",
             ),
             # Only products with a picture are looked for by its address (`similarity`); an import of rows

@@ -11,14 +11,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-
 from similarity import products
-from similarity.builds import BuildError
 from similarity.evaluation import catalogue_of
 from similarity.ranking import leave_one_out
-from similarity.services import SimilarityUnavailable
-from similarity.serving import get_index
+from similarity.services import live_index
 from similarity.vectors import unit
 
 NEIGHBOURS = 10
@@ -46,11 +42,7 @@ def label_doubts(labels: Sequence[str] = products.LABELS, least: float = 0.5) ->
 
     Raises SimilarityUnavailable without an index.
     """
-    try:
-        live = get_index()
-    except BuildError as error:
-        raise SimilarityUnavailable(str(error)) from error
-    ids, catalogue = catalogue_of(live.build.manifest)
+    ids, catalogue = catalogue_of(live_index().build.manifest)
     rankings = {}
     for space in ("style", "colour"):
         vectors = unit(catalogue.vectors[space])
@@ -80,5 +72,4 @@ def label_doubts(labels: Sequence[str] = products.LABELS, least: float = 0.5) ->
                         neighbours=[ids[other] for other in there if values[other] == suggestion],
                     )
                 )
-    margins = np.array([doubt.own - doubt.other for doubt in doubts])
-    return [doubts[at] for at in np.argsort(margins, kind="stable")]
+    return sorted(doubts, key=lambda doubt: doubt.own - doubt.other)

@@ -19,13 +19,12 @@ from numpy.typing import NDArray
 
 from similarity import products
 from similarity.building import default_weights
-from similarity.builds import BuildError, Manifest
+from similarity.builds import Manifest
 from similarity.fitting import Adapter, Catalogue, fit_looks
 from similarity.looks import Layout
 from similarity.mix import Mix
 from similarity.ranking import Scores, label_codes, leave_one_out, scores_of
-from similarity.services import SimilarityUnavailable
-from similarity.serving import get_index
+from similarity.services import live_index
 from similarity.spaces import Space
 from similarity.vectors import Matrix, digest_matrix, unit
 
@@ -122,10 +121,7 @@ def evaluate_similarity(
 
     Raises SimilarityUnavailable without an index, MixError for a mix that makes no sense, EvaluationError.
     """
-    try:
-        live = get_index()
-    except BuildError as error:
-        raise SimilarityUnavailable(str(error)) from error
+    live = live_index()
     ids, catalogue = catalogue_of(live.build.manifest)
     if not len(catalogue):
         raise EvaluationError("No visible product has an embedding: there is nothing to judge.")

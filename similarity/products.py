@@ -10,13 +10,13 @@ import numpy as np
 from django.conf import settings
 from django.db.models import QuerySet
 
-from catalog.columns import FIELD_OF
+from catalog.columns import ATTRIBUTES, FIELD_OF
 from catalog.models import Product
 from similarity.vectors import Digests, Rows, digest_matrix
 
 __all__ = ["Product"]
 
-LABELS = ("gender", "category", "sub_category", "product_type", "colour", "usage")
+LABELS = ATTRIBUTES
 _SQL_BATCH = 500
 
 

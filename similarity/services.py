@@ -99,7 +99,7 @@ def similar_to(product: Product, k: int = DEFAULT_K, mix: Mix | None = None, *, 
 
     Raises SimilarityUnavailable without an index, MixError for a mix that makes no sense.
     """
-    live = _live_index()
+    live = live_index()
     mix, unknown = live.build.layout.usable_mix(mix)
     look = _look_of(live, product)
     if look is None:
@@ -120,7 +120,7 @@ def similar_to_several(
     The query is the mean of the one's looks less half the mean of the others' (Rocchio, 1971): what is liked says more
     than what is not. Products without a look say nothing. Raises as `similar_to`.
     """
-    live = _live_index()
+    live = live_index()
     mix, unknown = live.build.layout.usable_mix(mix)
     means = []
     for some in (like, unlike):
@@ -146,7 +146,7 @@ def similar_to_image(
 
     Raises SimilarityUnavailable without an index or where that model cannot be had, MixError as `similar_to`.
     """
-    live = _live_index()
+    live = live_index()
     mix, unknown = live.build.layout.usable_mix(mix)
     vectors = {}
     for space, identity in live.build.manifest.identities.items():
@@ -165,7 +165,8 @@ def similar_to_image(
     return _answer(live, _Question(look, k, mix, unknown, collapse))
 
 
-def _live_index() -> LiveIndex:
+def live_index() -> LiveIndex:
+    """The published index of this process. Raises SimilarityUnavailable where there is none to answer from."""
     try:
         return get_index()
     except BuildError as error:
