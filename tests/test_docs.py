@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 from django.core.management import get_commands, load_command_class
 
-ROOT = Path(__file__).resolve().parent.parent
+from tests.processes import ROOT
+
 README = (ROOT / "README.md").read_text()
 SETTINGS = (ROOT / "config" / "settings.py").read_text()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import socket
 import subprocess
@@ -16,8 +15,8 @@ import pytest
 import requests
 
 from tests.conftest import DEMO_CATALOGUE
+from tests.processes import ROOT, environment, run_python
 
-ROOT = Path(__file__).resolve().parent.parent
 pytestmark = pytest.mark.slow
 
 
@@ -32,21 +31,11 @@ class Shop:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.environment = {
-            **os.environ,
-            "DJANGO_SETTINGS_MODULE": "config.settings",
-            "VITRINE_DATA_DIR": str(folder),
-            "VITRINE_MODEL": "efficientnet-lite0",
-            "DJANGO_DEBUG": "0",
-        }
+        self.environment = environment(folder, VITRINE_MODEL="efficientnet-lite0", DJANGO_DEBUG="0")
         self.address = f"http://127.0.0.1:{free_port()}"
 
     def manage(self, *arguments: str) -> str:
-        done = subprocess.run(
-            [sys.executable, "manage.py", *arguments], cwd=ROOT, env=self.environment, capture_output=True, text=True
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        return run_python("manage.py", *arguments, env=self.environment).stdout
 
     def serve(self) -> subprocess.Popen[bytes]:
         bind = self.address.removeprefix("http://")
@@ -114,7 +103,7 @@ def test_collected_styles_have_hashed_names(shop: Shop) -> None:
         "import django; django.setup()\n"
         "from django.templatetags.static import static; print(static('site/favicon.svg'))"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=shop.environment, capture_output=True, text=True)
+    done = run_python("-c", code, env=shop.environment)
     assert re.fullmatch(r"/static/site/favicon\.[0-9a-f]{12}\.svg", done.stdout.strip())
 
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 from pathlib import Path
+
+from tests.processes import environment, run_python
 
 
 def run(data_dir: Path, code: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "config.settings", "VITRINE_DATA_DIR": str(data_dir)}
-    code = f"import django; django.setup()\n{code}"
-    return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    return run_python("-c", f"import django; django.setup()\n{code}", env=environment(data_dir), check=False)
 
 
 PRINT_KEY = "from django.conf import settings; print(settings.SECRET_KEY)"

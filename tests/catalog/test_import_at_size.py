@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,8 +21,7 @@ from catalog.importing import service, upsert
 from catalog.importing.service import ImportOptions, ImportReport, import_catalogue
 from catalog.models import Product
 from tests.catalog.material import COLUMNS, row, write_csv
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.processes import run_python
 
 
 @pytest.fixture
@@ -202,14 +199,9 @@ def test_products_survive_the_migration_in_both_directions(shop: Path, migrate_c
 
 # --- the bench ----------------------------------------------------------------------------------
 def test_the_bench_runs_as_a_command_and_leaves_the_users_data_alone(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "bench/import_csv.py", "--rows", "300", "--rounds", "1", "--json"],
-        cwd=ROOT,
+    done = run_python(
+        *("bench/import_csv.py", "--rows", "300", "--rounds", "1", "--json"),
         env={"PATH": "", "TMPDIR": str(tmp_path), "VITRINE_DATA_DIR": str(tmp_path / "users")},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
     )
     report = json.loads(done.stdout)
     assert report["rows"] == 300

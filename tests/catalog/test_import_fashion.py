@@ -5,9 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -25,9 +23,9 @@ from catalog.importing import service
 from catalog.importing.service import ImportOptions, import_catalogue
 from catalog.models import Product
 from tests.catalog.material import COLUMNS, picture, row, write_csv
+from tests.processes import environment, run_python
 
 pytestmark = pytest.mark.django_db
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -464,25 +462,12 @@ def test_options_that_do_not_fit_are_refused(shop: Path, arguments: list[str], w
 
 def test_the_command_line_prints_one_object_and_exits_as_promised(tmp_path: Path) -> None:
     """One run as people run it, in a process of its own."""
-    environment = {
-        **os.environ,
-        "DJANGO_SETTINGS_MODULE": "config.settings",
-        "VITRINE_DATA_DIR": str(tmp_path / "own"),
-    }
     good = write_csv(tmp_path / "good.csv", [row("1"), row("")])
     bad = tmp_path / "bad.csv"
     bad.write_bytes(b"\xff\xfea\0")
 
     def manage(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "manage.py", *arguments],
-            cwd=ROOT,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+        return run_python("manage.py", *arguments, env=environment(tmp_path / "own"), check=False)
 
     assert manage("migrate", "-v0").returncode == 0
     done = manage("import_fashion", str(good), "--json")

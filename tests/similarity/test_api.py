@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from catalog.models import Product
 from similarity import serving
 from similarity.building import build_index
 from similarity.builds import builds_dir, current_manifest
+from tests.processes import environment, run_python
 from tests.similarity.conftest import AddProduct, png
 
 
@@ -182,10 +184,7 @@ def test_a_request_that_is_too_large_is_413_in_json(client: Client, shop: dict[s
 # --- pages -------------------------------------------------------------------------------------
 
 
-def test_the_web_process_shows_pages_without_torch() -> None:
-    import subprocess
-    import sys
-
+def test_the_web_process_shows_pages_without_torch(tmp_path: Path) -> None:
     code = """
 import django, sys
 django.setup()
@@ -199,12 +198,7 @@ for path in ("/", "/products/1/", "/api/v1/products/", "/api/v1/index/", "/admin
     assert client.get(path).status_code == 200, path
 assert not {"torch", "transformers"} & set(sys.modules), "a page has imported the network"
 """
-    import os
-    import tempfile
-
-    with tempfile.TemporaryDirectory() as folder:
-        environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "config.settings", "VITRINE_DATA_DIR": folder}
-        subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+    run_python("-c", code, env=environment(tmp_path))
 
 
 # --- POST /api/v1/similar/ ---------------------------------------------------------------------

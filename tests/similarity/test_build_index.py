@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import subprocess
@@ -19,9 +18,10 @@ from catalog.models import Product
 from similarity.building import chosen_model
 from similarity.serving import get_index
 from tests.conftest import DEMO_CATALOGUE
+from tests.processes import ROOT, environment, run_python
 from tests.similarity.conftest import AddProduct, give_picture, png
 
-ROOT = Path(__file__).resolve().parents[2]
+BUILD = ("build_index", "--model", "efficientnet-lite0")
 
 
 def test_it_prints_the_promised_json(reds_and_blues: dict[str, Product], capsys: pytest.CaptureFixture[str]) -> None:
@@ -120,21 +120,10 @@ def test_colour_is_no_model_of_its_own(reds_and_blues: dict[str, Product]) -> No
 
 
 def test_without_tables_the_next_step_is_named(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "manage.py", "build_index", "--model", "efficientnet-lite0"],
-        cwd=ROOT,
-        env=environment(tmp_path),
-        capture_output=True,
-        text=True,
-    )
+    done = run_python("manage.py", *BUILD, env=environment(tmp_path), check=False)
     assert done.returncode == 1
     assert "manage.py migrate" in done.stderr
     assert "Traceback" not in done.stderr
-
-
-def environment(data_dir: Path) -> dict[str, str]:
-    own = {"DJANGO_SETTINGS_MODULE": "config.settings", "VITRINE_DATA_DIR": str(data_dir), "VITRINE_MODEL": ""}
-    return {**os.environ, **own}
 
 
 @pytest.mark.slow
@@ -142,19 +131,12 @@ def test_killed_while_embedding_it_goes_on_from_there(tmp_path: Path) -> None:
     """Killed for good, in the middle of the real model's work on the real demo pictures."""
 
     def run(*arguments: str) -> str:
-        return subprocess.run(
-            [sys.executable, "manage.py", *arguments],
-            cwd=ROOT,
-            env=environment(tmp_path),
-            check=True,
-            capture_output=True,
-            text=True,
-        ).stdout
+        return run_python("manage.py", *arguments, env=environment(tmp_path)).stdout
 
     run("migrate", "-v0")
     run("import_fashion", str(DEMO_CATALOGUE / "fashion.csv"), "--images", str(DEMO_CATALOGUE / "images"))
     building = subprocess.Popen(
-        [sys.executable, "manage.py", "build_index", "--model", "efficientnet-lite0"],
+        [sys.executable, "manage.py", *BUILD],
         cwd=ROOT,
         env=environment(tmp_path),
     )
@@ -168,6 +150,6 @@ def test_killed_while_embedding_it_goes_on_from_there(tmp_path: Path) -> None:
         building.send_signal(signal.SIGKILL)
         building.wait()
     assert not (tmp_path / "builds" / "CURRENT").exists()
-    report = json.loads(run("build_index", "--model", "efficientnet-lite0", "--json"))
+    report = json.loads(run(*BUILD, "--json"))
     assert report["reused"] >= 16  # the batch that was on the disk
     assert report["embedded"] + report["reused"] == report["looks"] == report["products"]

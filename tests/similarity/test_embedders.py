@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ from PIL import Image
 from similarity.embedders import Embedder, EmbedderError, ModelUnavailable, get_embedder
 from similarity.embedders.transformers import TransformersEmbedder
 from similarity.preprocessing import Crop, limit_elongation
+from tests.processes import environment, run_python
 
 
 def gradient(width: int, height: int, seed: int = 0) -> Image.Image:
@@ -186,20 +185,14 @@ def test_an_embedder_that_cannot_be_had_names_the_setting(settings: Any) -> None
         get_embedder("anything")
 
 
-def test_asking_who_an_embedder_is_loads_no_heavy_library() -> None:
+def test_asking_who_an_embedder_is_loads_no_heavy_library(tmp_path: Path) -> None:
     code = (
         "import django, sys; django.setup()\n"
         "from similarity.embedders import get_embedder\n"
         "get_embedder('efficientnet-lite0').identity(); get_embedder('colour').identity()\n"
         "assert not {'torch', 'transformers', 'faiss'} & set(sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, env=_environment())
-
-
-def _environment() -> dict[str, str]:
-    import os
-
-    return {**os.environ, "DJANGO_SETTINGS_MODULE": "config.settings"}
+    run_python("-c", code, env=environment(tmp_path))
 
 
 @pytest.mark.parametrize("size", [(300, 400), (641, 479), (224, 224), (1000, 130), (257, 900)])

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import subprocess
-import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -19,6 +16,7 @@ from similarity.runtimes import RuntimeUnavailable, Session
 from similarity.runtimes.choice import Choice, choose_runtime, chosen_vectors, get_runtime
 from similarity.runtimes.gather import Gatherer
 from similarity.vectors import unit
+from tests.processes import environment, run_python
 from tests.similarity.test_embedders import PICTURES, gradient
 
 EMBEDDER = EfficientNetEmbedder()
@@ -77,17 +75,24 @@ def test_a_converted_network_is_kept_and_then_needs_no_torch(tmp_path: Path) -> 
         "get_embedder('efficientnet-lite0').embed([Image.new('RGB', (300, 400), (90, 20, 20))])\n"
         "print('torch' in sys.modules)"
     )
-    environment = {
-        **os.environ,
-        "DJANGO_SETTINGS_MODULE": "config.settings",
-        "VITRINE_DATA_DIR": str(tmp_path),
-        "VITRINE_RUNTIME": "openvino",
-    }
-    runs = [
-        subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-        for _ in range(2)
-    ]
+    runs = [run_python("-c", code, env=environment(tmp_path, VITRINE_RUNTIME="openvino")) for _ in range(2)]
     assert [run.stdout.strip() for run in runs] == ["True", "False"]
+
+
+def test_a_network_asks_nobody_and_forks_nothing(tmp_path: Path) -> None:
+    """OpenVINO's own report of its use would do both, from a thread, while ours are at work."""
+    code = (
+        "import sys, threading, django; django.setup()\n"
+        "from PIL import Image\n"
+        "from similarity.embedders import get_embedder\n"
+        "seen = []\n"
+        "sys.addaudithook(lambda event, _: seen.append(event))\n"
+        "get_embedder('efficientnet-lite0').embed([Image.new('RGB', (300, 400), (90, 20, 20))])\n"
+        "assert 'openvino' in sys.modules and 'import' in seen\n"
+        "print({'os.fork', 'os.posix_spawn', 'subprocess.Popen', 'socket.getaddrinfo', 'socket.connect'} & set(seen))"
+    )
+    done = run_python("-c", code, env=environment(tmp_path, VITRINE_RUNTIME="openvino"))
+    assert done.stdout.strip() == "set()"
 
 
 def test_a_damaged_conversion_is_made_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
