@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from django.conf import settings
 from django.http import Http404
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse, extend_schema
+from drf_spectacular.utils import OpenApiExample, OpenApiResponse, extend_schema, extend_schema_field
 from rest_framework import serializers, status
 from rest_framework.exceptions import APIException, ValidationError
 from rest_framework.parsers import MultiPartParser
@@ -16,9 +17,11 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from catalog.filters import VALUE_MAX_LENGTH
 from catalog.images import MAX_BYTES, ImageError, verify
 from similarity import products
 from similarity.mix import MixError, parse_mix
+from similarity.refining import CALIBRATED, Refinement
 from similarity.services import (
     DEFAULT_K,
     MAX_K,
@@ -50,31 +53,109 @@ class MatchSerializer(serializers.Serializer[Any]):
         child=serializers.ListField(child=serializers.CharField(), min_length=2, max_length=2),
         help_text="Labels on which it does not: the product's own value, and the match's.",
     )
-    more = serializers.IntegerField(help_text="Further products with the very same picture, where these are collapsed.")
+    more = serializers.IntegerField(
+        help_text="Further products with the same or nearly the same picture, where these are collapsed."
+    )
     title = serializers.CharField()
     url = serializers.CharField()
     thumbnail = serializers.CharField(allow_null=True)
+
+
+class RelaxedSerializer(serializers.Serializer[Any]):
+    """A wish that gave in, as too few products fulfil it."""
+
+    wish = serializers.CharField(help_text="The label.")
+    wanted = serializers.ListField(child=serializers.CharField())
+    to = serializers.ChoiceField(["related", "any"], help_text="Which other values may stand in.")
 
 
 class AnswerSerializer(serializers.Serializer[Any]):
     product_id = serializers.CharField(allow_null=True)
     mix = serializers.DictField(child=serializers.FloatField())
     missing_parts = serializers.ListField(child=serializers.CharField())
+    relaxed = RelaxedSerializer(many=True, help_text="The wishes that gave in; fuller matches stand first.")
+    min_score = serializers.FloatField(allow_null=True, help_text="The cut-off that was applied.")
     matches = MatchSerializer(many=True)
+
+
+def _values() -> serializers.ListField:
+    return serializers.ListField(
+        child=serializers.CharField(max_length=VALUE_MAX_LENGTH),
+        required=False,
+        help_text="Matches have one of these values; may be given several times.",
+    )
+
+
+@extend_schema_field(OpenApiTypes.STR)
+class LabelsField(serializers.Field[tuple[str, ...], str, str, Any]):
+    """`gender,category` → ("gender", "category")."""
+
+    def to_internal_value(self, data: str) -> tuple[str, ...]:
+        names = tuple(name.strip() for name in str(data).split(",") if name.strip())
+        for name in names:
+            if name not in products.LABELS:
+                raise serializers.ValidationError(f"'{name}' is none of {', '.join(products.LABELS)}.")
+        return names
+
+
+_REFINED = ("collapse", "diversity", "min_score", "same", "differ", "relax")
 
 
 class QuestionSerializer(serializers.Serializer[Any]):
     """How many matches, and how the parts of a look are weighed."""
 
     k = serializers.IntegerField(min_value=1, max_value=MAX_K, default=DEFAULT_K)
-    mix = serializers.CharField(required=False, max_length=200)
-    collapse = serializers.BooleanField(default=False)
+    mix = serializers.CharField(
+        required=False,
+        max_length=200,
+        help_text="Weights of the parts, as `style:1,colour:0.5`; default: the index's own.",
+    )
+    collapse = serializers.BooleanField(
+        default=False, help_text="Count products with the same or nearly the same picture as one."
+    )
+    diversity = serializers.FloatField(
+        min_value=0, max_value=1, default=0.0, help_text="How much matches that are like each other give way to others."
+    )
+    min_score = serializers.CharField(
+        required=False,
+        max_length=30,
+        help_text=f"Leave out what scores less; `{CALIBRATED}`: the index's own cut-off for the mix.",
+    )
+    relax = serializers.BooleanField(
+        default=True,
+        help_text="Where fewer than k fulfil all wishes, let one after another give in, and say which.",
+    )
+    gender, category, sub_category, product_type, colour, usage = (_values() for _ in products.LABELS)
 
     def validate_mix(self, value: str) -> Any:
         try:
             return parse_mix(value)
         except MixError as error:
             raise serializers.ValidationError(str(error)) from error
+
+    def validate_min_score(self, value: str) -> float | str:
+        if value == CALIBRATED:
+            return value
+        try:
+            score = float(value)
+        except ValueError:
+            score = math.nan
+        if not math.isfinite(score):
+            raise serializers.ValidationError(f"'{value}' is neither a number nor '{CALIBRATED}'.")
+        return score
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        """What is left beside the refinement, and the refinement."""
+        only = {label: tuple(values) for label in products.LABELS if (values := attrs.pop(label, ()))}
+        refined = {name: attrs.pop(name) for name in _REFINED if name in attrs}
+        return {**attrs, "refinement": Refinement(only=only, **refined)}
+
+
+class ProductQuestionSerializer(QuestionSerializer):
+    """What may also be asked where a product's labels are known."""
+
+    same = LabelsField(default=(), help_text="Labels that matches share with what was asked, as `gender,category`.")
+    differ = LabelsField(default=(), help_text="Labels on which they differ from it.")
 
 
 class ImageQuestionSerializer(QuestionSerializer):
@@ -85,7 +166,7 @@ def _product_ids(**options: Any) -> serializers.ListField:
     return serializers.ListField(child=serializers.CharField(max_length=64), max_length=MAX_SEVERAL, **options)
 
 
-class SeveralQuestionSerializer(QuestionSerializer):
+class SeveralQuestionSerializer(ProductQuestionSerializer):
     like = _product_ids(min_length=1, help_text="Product ids.")
     unlike = _product_ids(default=list, help_text="Product ids.")
 
@@ -112,15 +193,6 @@ class RecipeAnswerSerializer(serializers.Serializer[Any]):
     similar_images = serializers.ListField(child=serializers.CharField())
 
 
-MIX_PARAMETER = OpenApiParameter(
-    "mix", OpenApiTypes.STR, description="Weights of the parts, as `style:1,colour:0.5`; default: the index's own."
-)
-COLLAPSE_PARAMETER = OpenApiParameter(
-    "collapse", OpenApiTypes.BOOL, description="Count products with the same picture as one; default false."
-)
-K_PARAMETER = OpenApiParameter("k", OpenApiTypes.INT, description=f"How many, from 1 to {MAX_K}; default {DEFAULT_K}.")
-
-
 class SimilarView(APIView):
     """The products that look like a product."""
 
@@ -128,11 +200,11 @@ class SimilarView(APIView):
         operation_id="products_similar",
         summary="Products that look like a product",
         tags=["similarity"],
-        parameters=[K_PARAMETER, MIX_PARAMETER, COLLAPSE_PARAMETER],
+        parameters=[ProductQuestionSerializer],
         responses={200: AnswerSerializer, 400: OpenApiResponse(description="k or mix make no sense."), 404: None},
     )
     def get(self, request: Request, product_id: str) -> Response:
-        question = QuestionSerializer(data=request.query_params)
+        question = ProductQuestionSerializer(data=request.query_params)
         question.is_valid(raise_exception=True)
         product = products.get_product(product_id)
         if product is None or not product.is_visible:

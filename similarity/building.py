@@ -26,12 +26,15 @@ from similarity.builds import (
     publish_build,
     readable_manifests,
 )
+from similarity.calibration import calibrate, least_alike
+from similarity.echoes import echoes_of
 from similarity.embedders import Embedder, get_embedder
 from similarity.fitting import SAMPLE, Adapter, Catalogue, fit_looks, labels_sha256
 from similarity.indexes import get_engine
 from similarity.looks import Layout
 from similarity.products import Pictures
 from similarity.spaces import Entries, Space
+from similarity.vectors import groups_of
 
 Progress = Callable[[Iterator[pipeline.Batch], int], Iterator[pipeline.Batch]]
 """Wraps the batches of an embedding of so many pictures, to show how far it is."""
@@ -111,7 +114,7 @@ def build_index(
         entries = {part: _read_compacted(space, pictures) for part, space in spaces.items()}
         build = None if full or embedded else _published_if_same(model, spaces, entries, pictures)
         changed = build is None
-        manifest = _publish(model, spaces, entries, pictures) if build is None else build.manifest
+        manifest = _publish(model, embedders, spaces, entries, pictures) if build is None else build.manifest
     return BuildReport(
         model=model,
         products=products.count_products(),
@@ -186,6 +189,7 @@ def _published_if_same(
         made.model == model
         and made.spaces == {part: space.name for part, space in spaces.items()}
         and made.fit["weights"] == default_weights()
+        and "calibration" in made.fit
         and made.engine == get_engine().dotted_path()
         and np.array_equal(build.rows, wanted.rows)
         and np.array_equal(build.digests, wanted.digests)
@@ -194,7 +198,13 @@ def _published_if_same(
     return build if same else None
 
 
-def _publish(model: str, spaces: dict[str, Space], entries: dict[str, Entries], pictures: Pictures) -> Manifest:
+def _publish(
+    model: str,
+    embedders: dict[str, Embedder],
+    spaces: dict[str, Space],
+    entries: dict[str, Entries],
+    pictures: Pictures,
+) -> Manifest:
     indexed = _indexed(entries, pictures)
     positions = {part: held.find(indexed.rows, indexed.digests) for part, held in entries.items()}
     labels = products.labels_of(indexed.rows)
@@ -205,6 +215,9 @@ def _publish(model: str, spaces: dict[str, Space], entries: dict[str, Entries], 
         looks[chunk] = layout.compose({part: held.take(positions[part][chunk]) for part, held in entries.items()})
     if not np.isfinite(looks).all():
         raise BuildError("Some embeddings are no numbers. Run: python manage.py build_index --full")
+    index = get_engine().build(looks)
+    near_duplicates = _near_duplicates(embedders, spaces, entries, layout, indexed)
+    calibration = calibrate(looks, groups_of(indexed.digests), layout, index, near_duplicates)
     return publish_build(
         Ingredients(
             model=model,
@@ -212,13 +225,37 @@ def _publish(model: str, spaces: dict[str, Space], entries: dict[str, Entries], 
             spaces={part: space.name for part, space in spaces.items()},
             seen={part: (held.generation, len(held.rows)) for part, held in entries.items()},
             layout=layout,
-            index=get_engine().build(looks),
+            index=index,
             rows=indexed.rows,
             digests=indexed.digests,
             labels_sha256=labels_sha256(labels),
-            fit={"weights": default_weights(), "adapter": adapter.to_json()},
+            fit={
+                "weights": default_weights(),
+                "adapter": adapter.to_json(),
+                "calibration": calibration.to_json(),
+            },
         )
     )
+
+
+def _near_duplicates(
+    embedders: dict[str, Embedder],
+    spaces: dict[str, Space],
+    entries: dict[str, Entries],
+    layout: Layout,
+    pictures: Pictures,
+) -> dict[str, float]:
+    """By part, from which cosine on two looks are of nearly the same picture; {} where that cannot be told."""
+    least = {}
+    for part in layout.parts:
+        if part.name in spaces:  # what is learned from labels says nothing of pictures
+            held = entries[part.space]
+            originals, echoes = echoes_of(spaces[part.space], held, embedders[part.space], pictures)
+            cosine = least_alike(part.project(originals), part.project(echoes)) if len(echoes) else None
+            if cosine is None:
+                return {}
+            least[part.name] = cosine
+    return least
 
 
 def _fit(
@@ -228,10 +265,9 @@ def _fit(
     some = np.arange(len(indexed))
     if len(some) > SAMPLE:
         some = np.sort(np.random.default_rng(0).choice(some, SAMPLE, replace=False))
-    _, groups = np.unique(indexed.digests[some], axis=0, return_inverse=True)
     catalogue = Catalogue(
         {part: held.take(positions[part][some]) for part, held in entries.items()},
         {name: [values[at] for at in some.tolist()] for name, values in labels.items()},
-        groups.reshape(-1),
+        groups_of(indexed.digests[some]),
     )
     return fit_looks(catalogue, default_weights())

@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from django.core.exceptions import ImproperlyConfigured
 from filelock import FileLock, Timeout
 
 from catalog.files import fsync, replace_file
+from similarity.calibration import Calibration
 from similarity.embedders import Identity
 from similarity.embedders.base import file_sha256
 from similarity.indexes import VectorIndex, VectorIndexError, get_engine
@@ -111,6 +113,11 @@ class Build:
     index: VectorIndex
     rows: Rows
     digests: Digests
+
+    @cached_property
+    def calibration(self) -> Calibration:
+        """What it has found out about itself; nothing where it is older than that."""
+        return Calibration.from_json(self.manifest.fit.get("calibration", {}))
 
 
 def builds_dir() -> Path:

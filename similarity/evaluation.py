@@ -1,15 +1,15 @@
 """Judging the default mix beside the plain network, by the catalogue's own labels, so that it cannot fool us.
 
 Looks are fitted on one half of the products and judged on the other: whatever is fitted (principal directions, the
-adapter and whether it is adopted) has never seen a product that is judged. Products with the same picture lie in the
-same half and never count as each other's match. Both rankings are raw.
+adapter and whether it is adopted) has never seen a product that is judged. Products with the same picture, or nearly
+the same, lie in the same half and never count as each other's match. Both rankings are raw.
 """
 
 from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,15 @@ from numpy.typing import NDArray
 from similarity import products
 from similarity.building import default_weights
 from similarity.builds import Manifest
+from similarity.calibration import least_alike, near_groups
+from similarity.echoes import kept_echoes
 from similarity.fitting import Adapter, Catalogue, fit_looks
 from similarity.looks import Layout
 from similarity.mix import Mix
 from similarity.ranking import Scores, label_codes, leave_one_out, scores_of
 from similarity.services import live_index
 from similarity.spaces import Space
-from similarity.vectors import Matrix, digest_matrix, unit
+from similarity.vectors import Matrix, digest_matrix, groups_of, unit
 
 LABELS = (*((label,) for label in products.LABELS), ("product_type", "gender"), ("product_type", "gender", "colour"))
 HALVES = 5
@@ -148,7 +150,10 @@ def write_matches(evaluation: Evaluation, path: Path) -> None:
 
 
 def catalogue_of(manifest: Manifest) -> tuple[list[str], Catalogue]:
-    """The visible products that the model has embedded: their ids, and what is known of them."""
+    """The visible products that the model has embedded: their ids, and what is known of them.
+
+    Products with the same picture, or nearly the same by what echoes say of the spaces, are of one group.
+    """
     rows, digests, ids = [], [], []
     labels: dict[str, list[str]] = {name: [] for name in products.LABELS}
     for row, digest, product_id, *values in products.visible_products().values_list(
@@ -161,15 +166,21 @@ def catalogue_of(manifest: Manifest) -> tuple[list[str], Catalogue]:
             labels[name].append(value)
     wanted, pictures = np.array(rows, dtype=np.int64), digest_matrix(digests)
     vectors, present = {}, np.zeros(len(rows), dtype=bool)
+    least: dict[str, float] = {}
     for name, identity in manifest.identities.items():
-        entries = Space(Path(settings.SIMILARITY["SPACES_DIR"]), identity).read()
+        space = Space(Path(settings.SIMILARITY["SPACES_DIR"]), identity)
+        entries = space.read()
+        cosine = least_alike(*kept_echoes(space, entries))
+        if cosine is not None:
+            least[name] = cosine
         at = entries.find(wanted, pictures)
         vectors[name] = entries.take(at)
         if name == "style":
             present = at >= 0
-    groups = np.unique(digests, return_inverse=True)[1] if digests else np.empty(0, np.int64)
     kept = np.flatnonzero(present)
-    return [ids[at] for at in kept.tolist()], Catalogue(vectors, labels, groups).take(kept)
+    catalogue = Catalogue(vectors, labels, groups_of(pictures)).take(kept)
+    groups = near_groups(catalogue.vectors, least, catalogue.groups)
+    return [ids[at] for at in kept.tolist()], replace(catalogue, groups=groups)
 
 
 def _named(

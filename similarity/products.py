@@ -71,6 +71,30 @@ def visible_by_row(rows: Sequence[int]) -> dict[int, Product]:
     return {product.embedding_row: product for product in found if product.embedding_row is not None}
 
 
+def rows_with(wishes: Mapping[str, Sequence[str]]) -> Rows:
+    """(n,) ascending, the rows of visible products that have one of the values given for each label. One query."""
+    allowed = {f"{label}__in": list(values) for label, values in wishes.items()}
+    return np.array(visible_products().filter(**allowed).values_list("embedding_row", flat=True), dtype=np.int64)
+
+
+def related_values(label: str, values: Sequence[str]) -> tuple[str, ...]:
+    """The values of visible products that share a word with one of these: "Navy Blue" and "Blue", "Casual Shoes" and
+    "Sports Shoes". One query."""
+    words = {word for value in values for word in value.casefold().split()}
+    return tuple(value for value in _values(label) if words & set(value.casefold().split()))
+
+
+def other_values(label: str, values: Sequence[str]) -> tuple[str, ...]:
+    """The values of visible products but these. One query."""
+    return tuple(value for value in _values(label) if value not in values)
+
+
+def _values(label: str) -> list[str]:
+    return list(
+        Product.objects.visible().exclude(**{label: ""}).order_by(label).values_list(label, flat=True).distinct()
+    )
+
+
 def visible_products() -> QuerySet[Product]:
     """Visible products that have a picture, by row."""
     return Product.objects.visible().with_image().order_by("embedding_row")

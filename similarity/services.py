@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +16,9 @@ from similarity.embedders import EmbedderError, get_embedder
 from similarity.indexes import VectorIndexError
 from similarity.mix import Mix
 from similarity.products import Product
+from similarity.refining import RAW, Refinement, Relaxed, Wishes, diversified, leaders, nearly_same, rungs
 from similarity.serving import LiveIndex, get_index, serving_error
-from similarity.vectors import digest_matrix
+from similarity.vectors import Rows, digest_matrix
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -28,6 +28,8 @@ MAX_K = 100
 MAX_SEVERAL = 50
 """Most products that one question may name."""
 UNLIKE_WEIGHT = 0.5
+DIVERSE_AMONG = 4
+"""For variety, k matches are chosen among this many times k."""
 
 
 class SimilarityUnavailable(Exception):
@@ -44,7 +46,7 @@ class Match:
 
     `same` are the labels on which it agrees with the product asked for, `different` those on which it does not, each
     with both values; a label that either lacks is in neither. `more` counts further products with its very picture,
-    where these were collapsed.
+    or nearly so, where these were collapsed.
     """
 
     product: Product
@@ -60,7 +62,8 @@ class Answer:
     """The matches, best first, and what the reader must know of how they came about.
 
     `missing_parts` could not be compared: the picture lacks them, or the index does. `waiting` says that the
-    product has no embedding yet.
+    product has no embedding yet. `relaxed` are the wishes that gave in to find enough; matches that fulfil more of them
+    stand first. `min_score` is the cut-off that was applied.
     """
 
     product_id: str | None
@@ -68,6 +71,8 @@ class Answer:
     mix: Mix
     missing_parts: tuple[str, ...] = ()
     waiting: bool = False
+    relaxed: tuple[Relaxed, ...] = ()
+    min_score: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The JSON of API and command."""
@@ -75,6 +80,8 @@ class Answer:
             "product_id": self.product_id,
             "mix": dict(self.mix),
             "missing_parts": list(self.missing_parts),
+            "relaxed": [{**vars(each), "wanted": list(each.wanted)} for each in self.relaxed],
+            "min_score": self.min_score,
             "matches": [
                 {
                     "product_id": match.product.product_id,
@@ -92,10 +99,8 @@ class Answer:
         }
 
 
-def similar_to(product: Product, k: int = DEFAULT_K, mix: Mix | None = None, *, collapse: bool = False) -> Answer:
-    """The k visible products most like this one, itself left out. One database query.
-
-    With `collapse`, products with the same picture count as one, the first, and the others are counted in its `more`.
+def similar_to(product: Product, k: int = DEFAULT_K, mix: Mix | None = None, refinement: Refinement = RAW) -> Answer:
+    """The k visible products most like this one, itself left out. One database query where there are no wishes.
 
     Raises SimilarityUnavailable without an index, MixError for a mix that makes no sense.
     """
@@ -104,7 +109,7 @@ def similar_to(product: Product, k: int = DEFAULT_K, mix: Mix | None = None, *, 
     look = _look_of(live, product)
     if look is None:
         return Answer(product.product_id, (), mix, unknown, waiting=product.embedding_row is not None)
-    return _answer(live, _Question(look, k, mix, unknown, collapse, product, frozenset({product.pk})))
+    return _answer(live, _Question(look, k, mix, unknown, refinement, (product,), product.product_id))
 
 
 def similar_to_several(
@@ -112,8 +117,7 @@ def similar_to_several(
     unlike: Sequence[Product] = (),
     k: int = DEFAULT_K,
     mix: Mix | None = None,
-    *,
-    collapse: bool = False,
+    refinement: Refinement = RAW,
 ) -> Answer:
     """The k visible products most like some products and least like others, all of these left out.
 
@@ -129,8 +133,7 @@ def similar_to_several(
     look = np.asarray(means[0] - UNLIKE_WEIGHT * means[1], dtype=np.float32)
     if means[1].any():
         look /= 1 + UNLIKE_WEIGHT  # scores stay at most 1
-    given = frozenset(product.pk for product in (*like, *unlike))
-    return _answer(live, _Question(look, k, mix, unknown, collapse, excluded=given))
+    return _answer(live, _Question(look, k, mix, unknown, refinement, tuple(like), unlike=tuple(unlike)))
 
 
 def _look_of(live: LiveIndex, product: Product) -> NDArray[np.float32] | None:
@@ -140,7 +143,7 @@ def _look_of(live: LiveIndex, product: Product) -> NDArray[np.float32] | None:
 
 
 def similar_to_image(
-    image: Image.Image, k: int = DEFAULT_K, mix: Mix | None = None, *, collapse: bool = False
+    image: Image.Image, k: int = DEFAULT_K, mix: Mix | None = None, refinement: Refinement = RAW
 ) -> Answer:
     """The k visible products most like an RGB picture, with the model that the index was built with.
 
@@ -162,7 +165,7 @@ def similar_to_image(
         except EmbedderError as error:
             raise SimilarityUnavailable(str(error)) from error
     look = live.build.layout.compose(vectors)[0]
-    return _answer(live, _Question(look, k, mix, unknown, collapse))
+    return _answer(live, _Question(look, k, mix, unknown, refinement))
 
 
 def live_index() -> LiveIndex:
@@ -175,65 +178,169 @@ def live_index() -> LiveIndex:
 
 @dataclass(frozen=True, eq=False)
 class _Question:
-    """What is looked for: `look` (dimension,) and how it is to be compared.
+    """What is looked for: `look` (dimension,), how it is to be compared, and what is done with what is found.
 
-    `asked` is the product whose look it is, if it is one's; `excluded` are primary keys of products left out.
+    `like` and `unlike` are the products asked with; none of them is an answer. `product_id` is the one product's.
     """
 
     look: NDArray[np.float32]
     k: int
     mix: Mix
     unknown: tuple[str, ...]
-    collapse: bool
-    asked: Product | None = None
-    excluded: frozenset[int] = frozenset()
+    refinement: Refinement
+    like: tuple[Product, ...] = ()
+    product_id: str | None = None
+    unlike: tuple[Product, ...] = ()
+
+    @property
+    def excluded(self) -> frozenset[int]:
+        return frozenset(product.pk for product in (*self.like, *self.unlike))
 
 
 def _answer(live: LiveIndex, question: _Question) -> Answer:
-    product_id = question.asked.product_id if question.asked else None
     layout, mix = live.build.layout, question.mix
     missing = question.unknown + tuple(part for part in layout.missing_parts(question.look) if mix[part])
     query = question.look * layout.query_weights(mix)
     if not query.any():
-        return Answer(product_id, (), mix, missing)
-    return Answer(product_id, _matches(live, query, question), mix, missing)
+        return Answer(question.product_id, (), mix, missing)
+    min_score = question.refinement.min_score
+    if isinstance(min_score, str):
+        min_score = live.build.calibration.cutoff(mix)
+    return _search(live, query, question, Answer(question.product_id, (), mix, missing, min_score=min_score))
 
 
-def _matches(live: LiveIndex, query: NDArray[np.float32], question: _Question) -> tuple[Match, ...]:
-    """The k best visible products. A few candidates more than k are looked up, as some may be hidden or gone."""
-    k, asked, collapse = question.k, question.asked, question.collapse
+@dataclass(frozen=True, eq=False)
+class _Candidate:
+    """A product that may be shown, its look (dimension,), and the rung of the wishes on which it was found."""
+
+    product: Product
+    score: float
+    look: NDArray[np.float32]
+    rung: int
+
+
+def _search(live: LiveIndex, query: NDArray[np.float32], question: _Question, answer: Answer) -> Answer:
+    """The answer with its matches: those that fulfil all wishes, then what is left of these, until there are k."""
+    refinement, k = question.refinement, question.k
+    wishes, unheard = _wishes(question)
+    wanted = k * DIVERSE_AMONG if refinement.diversity else k
+    candidates: list[_Candidate] = []
+    ladder: list[tuple[Relaxed, ...]] = []
+    for remaining, relaxed in rungs(wishes, products.related_values):
+        seen = question.excluded | {each.product.pk for each in candidates}
+        rung = _Rung(len(ladder), products.rows_with(remaining) if remaining else None, seen, answer.min_score)
+        ladder.append(relaxed)
+        candidates = _candidates(live, query, question, rung, candidates, wanted)
+        if not refinement.relax or len(np.unique(_leaders(live, question, candidates))) >= k:
+            break
+    led = _leaders(live, question, candidates)
+    shown = np.flatnonzero(led == np.arange(len(led)))
+    if refinement.diversity:
+        shown = shown[_diversified(live, question, [candidates[at] for at in shown.tolist()])]
+    shown = shown[:k]
+    sizes = np.bincount(led, minlength=len(led))
+    looks = np.array([candidates[at].look for at in shown.tolist()]).reshape(len(shown), len(query))
+    parts = live.build.layout.contributions(query, looks)
+    matches = []
+    for number, at in enumerate(shown.tolist()):
+        found = candidates[at]
+        matches.append(
+            Match(
+                product=found.product,
+                score=found.score,
+                parts={name: float(values[number]) for name, values in parts.items()},
+                **(_agreement(question.like[0], found.product) if question.product_id else {}),
+                more=int(sizes[at]) - 1,
+            )
+        )
+    last = max((candidates[at].rung for at in shown.tolist()), default=0)
+    return replace(answer, matches=tuple(matches), relaxed=(*unheard, *ladder[last]))
+
+
+def _wishes(question: _Question) -> tuple[Wishes, tuple[Relaxed, ...]]:
+    """The values that each label may have; and the wishes that cannot be heard, as what was asked lacks the label."""
+    refinement = question.refinement
+    wishes = {label: tuple(values) for label, values in refinement.only.items()}
+    unheard = []
+    for label in (*refinement.same, *refinement.differ):
+        own = tuple(dict.fromkeys(value for product in question.like if (value := getattr(product, label))))
+        if not own:
+            unheard.append(Relaxed(label, (), "any"))
+            continue
+        values = own if label in refinement.same else products.other_values(label, own)
+        both = tuple(value for value in values if value in wishes.get(label, values))
+        wishes[label] = both or wishes[label]
+    return wishes, tuple(unheard)
+
+
+@dataclass(frozen=True, eq=False)
+class _Rung:
+    """Where to look: among `rows`, or everywhere; not for products `seen`, by primary key, nor below `min_score`."""
+
+    number: int
+    rows: Rows | None
+    seen: frozenset[int]
+    min_score: float | None
+
+
+def _candidates(
+    live: LiveIndex,
+    query: NDArray[np.float32],
+    question: _Question,
+    rung: _Rung,
+    before: list[_Candidate],
+    wanted: int,
+) -> list[_Candidate]:
+    """The candidates `before` and those of this rung, until enough of them stand for themselves.
+
+    A few more than wanted are looked up, as some may be hidden, gone, or copies of others.
+    """
     everything = live.count + len(live.tail().rows)
-    reach = k + 8 + len(question.excluded)
+    exactly = live.build.calibration.is_exact_needed(question.mix)
+    reach = wanted + 8 + len(rung.seen)
     while True:
         try:
-            hits = live.search(query, reach)
+            hits = live.search(query, reach, rung.rows, exactly=exactly)
         except VectorIndexError as error:
             raise SimilarityUnavailable(f"The index cannot answer: {error}") from error
-        found = products.visible_by_row(hits.rows.tolist())
-        pictures = [digest.tobytes().hex() for digest in hits.digests]
-        there = [
-            at
-            for at, row in enumerate(hits.rows)
-            if (product := found.get(int(row)))
-            and product.image_sha256 == pictures[at]
-            and product.pk not in question.excluded
-        ]
-        first = {pictures[at]: at for at in reversed(there)}
-        kept = [at for at in there if not collapse or first[pictures[at]] == at][:k]
-        if len(kept) == k or reach >= everything:
-            break
+        high = len(hits.rows) if rung.min_score is None else int((hits.scores >= rung.min_score).sum())
+        found = products.visible_by_row(hits.rows[:high].tolist())
+        candidates = [*before]
+        for at in range(high):
+            product = found.get(int(hits.rows[at]))
+            if (
+                product is not None
+                and product.pk not in rung.seen
+                and product.image_sha256 == hits.digests[at].tobytes().hex()
+            ):
+                candidates.append(_Candidate(product, float(hits.scores[at]), hits.looks[at], rung.number))
+        enough = len(np.unique(_leaders(live, question, candidates))) >= wanted
+        if enough or high < len(hits.rows) or len(hits.rows) < reach or reach >= everything:
+            return candidates
         reach *= 4
-    parts = live.build.layout.contributions(query, hits.looks)
-    copies = Counter(pictures[at] for at in there)
-    return tuple(
-        Match(
-            product=found[int(hits.rows[at])],
-            score=float(hits.scores[at]),
-            parts={name: float(values[at]) for name, values in parts.items()},
-            **(_agreement(asked, found[int(hits.rows[at])]) if asked else {}),
-            more=copies[pictures[at]] - 1 if collapse else 0,
-        )
-        for at in kept
+
+
+def _leaders(live: LiveIndex, question: _Question, candidates: Sequence[_Candidate]) -> NDArray[np.int64]:
+    """(n,) the candidate that stands for each: itself where nothing is collapsed."""
+    if not question.refinement.collapse or not candidates:
+        return np.arange(len(candidates))
+    least = live.build.calibration.near_duplicates
+    near = None
+    if least:
+        looks = np.array([each.look for each in candidates])
+        columns = live.build.layout.slices
+        near = nearly_same({name: looks[:, columns[name]] for name in least}, least)
+    return leaders([each.product.image_sha256 for each in candidates], near)
+
+
+def _diversified(live: LiveIndex, question: _Question, candidates: Sequence[_Candidate]) -> list[int]:
+    looks = np.array([each.look for each in candidates]).reshape(len(candidates), -1)
+    return diversified(
+        np.array([each.score for each in candidates], dtype=np.float32),
+        (looks * live.build.layout.query_weights(question.mix)) @ looks.T,
+        np.array([each.rung for each in candidates], dtype=np.int64),
+        question.k,
+        question.refinement.diversity,
     )
 
 

@@ -41,6 +41,11 @@ class Tail:
     digests: Digests
     looks: Matrix
 
+    def among(self, rows: Rows) -> Tail:
+        """Those of these rows."""
+        inside = np.isin(self.rows, rows)
+        return Tail(self.rows[inside], self.digests[inside], self.looks[inside])
+
 
 @dataclass(frozen=True)
 class Hits:
@@ -124,13 +129,23 @@ class LiveIndex:
             return young
         return None
 
-    def search(self, query: NDArray[np.float32], k: int) -> Hits:
-        """The k nearest looks of build and tail to a query (dimension,), best first."""
-        positions, scores = self.build.index.search(query[np.newaxis], k)
-        positions, scores = positions[0], scores[0]
+    def search(self, query: NDArray[np.float32], k: int, among: Rows | None = None, *, exactly: bool = False) -> Hits:
+        """The k nearest looks of build and tail to a query (dimension,), best first; only those of the rows `among`.
+
+        `exactly`: also where the index is an approximate one.
+        """
+        inside = None
+        if among is not None:
+            inside = find_sorted(among, self.build.rows)
+            inside = inside[inside >= 0]
+        index = self.build.index
+        found = index.search_exactly(query, k, inside) if exactly else index.search(query[np.newaxis], k, inside)
+        positions, scores = found[0][0], found[1][0]
         rows, digests = self.build.rows[positions], self.build.digests[positions]
         looks = self.build.index.reconstruct(positions)
         tail = self.tail()
+        if among is not None:
+            tail = tail.among(among)
         if len(tail.rows):
             young, young_scores = exact_search(query[np.newaxis], tail.looks, k)
             rows = np.concatenate([rows, tail.rows[young[0]]])

@@ -35,3 +35,9 @@ def find_rows(wanted: Rows, present: Rows) -> NDArray[np.int64]:
     at = np.searchsorted(present, wanted, side="right", sorter=order) - 1
     found = order[np.maximum(at, 0)]
     return np.where((at >= 0) & (present[found] == wanted), found, -1)
+
+
+def groups_of(digests: Digests) -> NDArray[np.int64]:
+    """(n,) a number for each picture: the same for the same digest (n, 32)."""
+    groups: NDArray[np.int64] = np.unique(digests, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64)
+    return groups

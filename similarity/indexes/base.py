@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 
 from similarity.vectors import Matrix
 
+_CHUNK = 16_384
+"""Vectors that are looked at at once."""
+
 
 class VectorIndexError(Exception):
     """An engine refuses what it was asked or given; the message says why."""
@@ -21,6 +24,8 @@ class VectorIndex(ABC):
 
     file_name: ClassVar[str]
     """What `save` writes into a build's folder."""
+    exact: ClassVar[bool] = True
+    """Whether `search` always finds the nearest. Where it does not, `search_exactly` does."""
 
     @classmethod
     def dotted_path(cls) -> str:
@@ -52,8 +57,12 @@ class VectorIndex(ABC):
     def reconstruct(self, positions: NDArray[np.int64]) -> Matrix:
         """The vectors (n, dimension) at the positions (n,), as a new matrix."""
 
-    def search(self, queries: Matrix, k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    def search(
+        self, queries: Matrix, k: int, among: NDArray[np.int64] | None = None
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """The k nearest of each query: positions (q, m) and inner products (q, m), best first, m = min(k, count).
+
+        With `among` (c,), distinct positions, only of those, and m = min(k, c).
 
         Raises VectorIndexError on a wrong dimension, on values that are no numbers, and on a query of zeros,
         which is equally near to everything. Positions are always those of vectors that exist.
@@ -69,14 +78,35 @@ class VectorIndex(ABC):
             raise VectorIndexError("The query has values that are no numbers.")
         if len(queries) and not queries.any(axis=1).all():
             raise VectorIndexError("The query is all zeros: nothing is nearer to it than anything else.")
-        k = min(k, self.count)
+        if among is not None and not ((among >= 0) & (among < self.count)).all():
+            raise VectorIndexError("The search was narrowed to positions that the index does not have.")
+        k = min(k, self.count if among is None else len(among))
         if not k or not len(queries):
             return np.empty((len(queries), k), np.int64), np.empty((len(queries), k), np.float32)
-        return self._search(np.ascontiguousarray(queries, dtype=np.float32), k)
+        return self._search(np.ascontiguousarray(queries, dtype=np.float32), k, among)
+
+    def search_exactly(
+        self, query: NDArray[np.float32], k: int, among: NDArray[np.int64] | None = None
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """As `search` for one query (dimension,), and without loss, at the price of looking at every vector."""
+        if self.exact:
+            return self.search(query[np.newaxis], k, among)
+        everything = np.arange(self.count) if among is None else np.sort(among)
+        k = min(k, len(everything))
+        positions, scores = np.empty(0, np.int64), np.empty(0, np.float32)
+        for start in range(0, len(everything), _CHUNK):
+            chunk = everything[start : start + _CHUNK]
+            positions = np.concatenate([positions, chunk])
+            scores = np.concatenate([scores, self.reconstruct(chunk) @ query])
+            best = np.argsort(-scores, kind="stable")[:k]
+            positions, scores = positions[best], scores[best]
+        return positions[np.newaxis], scores[np.newaxis]
 
     @abstractmethod
-    def _search(self, queries: Matrix, k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """As `search`, with 1 ≤ k ≤ count and sound queries."""
+    def _search(
+        self, queries: Matrix, k: int, among: NDArray[np.int64] | None
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """As `search`, with 1 ≤ k ≤ what there is and sound queries."""
 
 
 def exact_search(queries: Matrix, vectors: Matrix, k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:

@@ -46,5 +46,11 @@ class ExactIndex(VectorIndex):
     def reconstruct(self, positions: NDArray[np.int64]) -> Matrix:
         return np.array(self._vectors[positions], dtype=np.float32)
 
-    def _search(self, queries: Matrix, k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        return exact_search(queries, self._vectors, k)
+    def _search(
+        self, queries: Matrix, k: int, among: NDArray[np.int64] | None
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        if among is None:
+            return exact_search(queries, self._vectors, k)
+        among = np.sort(among)  # ties go to the smaller position
+        positions, scores = exact_search(queries, self._vectors[among], k)
+        return among[positions], scores

@@ -64,6 +64,15 @@ class FaissIndex(VectorIndex):
         vectors: Matrix = self._index.reconstruct_batch(np.ascontiguousarray(positions, dtype=np.int64))
         return vectors
 
-    def _search(self, queries: Matrix, k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        scores, positions = self._index.search(queries, k)
+    def _search(
+        self, queries: Matrix, k: int, among: NDArray[np.int64] | None
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        params = None
+        if among is not None:  # a bitmap is ready in no time, whatever its size
+            inside = np.zeros(self.count, dtype=bool)
+            inside[among] = True
+            bitmap = np.packbits(inside, bitorder="little")
+            selector = faiss.IDSelectorBitmap(self.count, faiss.swig_ptr(bitmap))
+            params = faiss.SearchParameters(sel=selector)  # type: ignore[call-arg]
+        scores, positions = self._index.search(queries, k, params=params)
         return positions, scores

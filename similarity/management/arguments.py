@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -14,6 +15,8 @@ from similarity.builds import BuildError
 from similarity.embedders import EmbedderError
 from similarity.indexes import VectorIndexError
 from similarity.mix import Mix, MixError, parse_mix
+from similarity.products import LABELS
+from similarity.refining import CALIBRATED
 from similarity.services import SimilarityUnavailable
 from similarity.spaces import SpaceError
 
@@ -35,6 +38,46 @@ def whole_number(lowest: int, highest: int) -> Callable[[str], int]:
         return int(text)
 
     return parse
+
+
+def share(text: str) -> float:
+    """A number from 0 to 1."""
+    number = _number(text)
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is no number from 0 to 1.")
+    return number
+
+
+def score(text: str) -> float | str:
+    """A score, or `calibrated`."""
+    return text if text == CALIBRATED else _number(text)
+
+
+def _number(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise argparse.ArgumentTypeError(f"'{text}' is no number.")
+    return number
+
+
+def labels(text: str) -> tuple[str, ...]:
+    """`gender,category`."""
+    names = tuple(name.strip() for name in text.split(","))
+    for name in names:
+        if name not in LABELS:
+            raise argparse.ArgumentTypeError(f"'{name}' is none of {', '.join(LABELS)}.")
+    return names
+
+
+def label_value(text: str) -> tuple[str, str]:
+    """`colour=Blue`."""
+    name, equals, value = text.partition("=")
+    if name not in LABELS or not equals or not value:
+        raise argparse.ArgumentTypeError(f"'{text}' is not LABEL=VALUE with a label of {', '.join(LABELS)}.")
+    return name, value
 
 
 @contextmanager

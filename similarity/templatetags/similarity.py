@@ -11,6 +11,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from similarity.products import Product
+from similarity.refining import Refinement
 from similarity.services import DEFAULT_K, Answer, Match, SimilarityUnavailable, index_status, similar_to
 
 logger = logging.getLogger(__name__)
@@ -25,7 +26,7 @@ def similar_panel(product: Product, k: int = DEFAULT_K) -> dict[str, Any]:
         reason = _("Without a picture, there is nothing to compare.")
     else:
         try:
-            answer = similar_to(product, k, collapse=True)
+            answer = similar_to(product, k, refinement=Refinement(collapse=True))
         except SimilarityUnavailable as error:
             logger.warning("No similar items for %s: %s", product.product_id, error)
             reason = _("Similar items are being prepared. Please come back soon.")

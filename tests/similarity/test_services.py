@@ -13,6 +13,7 @@ from PIL import Image
 from catalog.models import Product
 from similarity.building import build_index
 from similarity.mix import MixError
+from similarity.refining import Refinement
 from similarity.services import SimilarityUnavailable, index_status, similar_to, similar_to_image, similar_to_several
 from similarity.vectors import unit
 from tests.similarity.conftest import AddProduct, give_picture, png
@@ -162,7 +163,7 @@ def test_products_with_the_same_picture_collapse_only_when_asked_and_the_list_is
     add_product("other", (90, 90, 90))
     build_index()
     assert ids(similar_to(asked, 2).matches) == ["a", "b"]
-    collapsed = similar_to(asked, 2, collapse=True).matches
+    collapsed = similar_to(asked, 2, refinement=Refinement(collapse=True)).matches
     assert [(match.product.product_id, match.more) for match in collapsed] == [("a", 2), ("other", 0)]
 
 
@@ -172,7 +173,7 @@ def test_collapsing_reaches_past_any_number_of_copies(add_product: AddProduct) -
         add_product(f"copy{at}", (190, 10, 10))
     add_product("other", (90, 90, 90))
     build_index()
-    collapsed = similar_to(asked, 2, collapse=True).matches
+    collapsed = similar_to(asked, 2, refinement=Refinement(collapse=True)).matches
     assert [(match.product.product_id, match.more) for match in collapsed] == [("copy0", 39), ("other", 0)]
 
 
