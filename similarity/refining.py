@@ -27,9 +27,9 @@ class Refinement:
 
     `collapse`: products with the same picture, or nearly the same, count as one. `diversity`: from 0 (none) to 1, how
     much a match that is like those before it gives way to one that is not. `min_score`: matches below it are left
-    out; CALIBRATED is the build's own cut-off for the mix. `same` and `differ`: labels that matches share with what was
-    asked, and those that they do not; `only`: values that they must have. Where fewer than k fulfil these wishes and
-    `relax` is on, one wish after another gives in, in the order of LADDER.
+    out; CALIBRATED is the build's own cut-off for the mix, where one look is asked with. `same` and `differ`: labels
+    that matches share with what was asked, and those that they do not; `only`: values that they must have. Where
+    fewer than k fulfil these wishes and `relax` is on, one wish after another gives in, in the order of LADDER.
     """
 
     collapse: bool = False

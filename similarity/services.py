@@ -99,6 +99,11 @@ class Answer:
         }
 
 
+def default_mix() -> Mix:
+    """How the published index weighs the parts of a look. Raises SimilarityUnavailable without an index."""
+    return live_index().build.layout.default_mix
+
+
 def similar_to(product: Product, k: int = DEFAULT_K, mix: Mix | None = None, refinement: Refinement = RAW) -> Answer:
     """The k visible products most like this one, itself left out. One database query where there are no wishes.
 
@@ -204,8 +209,9 @@ def _answer(live: LiveIndex, question: _Question) -> Answer:
     if not query.any():
         return Answer(question.product_id, (), mix, missing)
     min_score = question.refinement.min_score
-    if isinstance(min_score, str):
-        min_score = live.build.calibration.cutoff(mix)
+    if isinstance(min_score, str):  # measured for one look; the mean of several is like nothing as much
+        several = len(question.like) + len(question.unlike) > 1
+        min_score = None if several else live.build.calibration.cutoff(mix)
     return _search(live, query, question, Answer(question.product_id, (), mix, missing, min_score=min_score))
 
 

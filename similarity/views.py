@@ -1,12 +1,96 @@
-"""Is it alive, can it answer? For whoever watches the server."""
+"""Pages of similarity's own, and two answers for whoever watches the server."""
 
 from __future__ import annotations
 
-from django.db import DatabaseError
-from django.http import HttpRequest, HttpResponse, JsonResponse
+import logging
+from dataclasses import dataclass
 
-from similarity.products import count_products
+from django.db import DatabaseError
+from django.http import HttpRequest, HttpResponse, JsonResponse, QueryDict
+from django.shortcuts import render
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_safe
+
+from similarity.forms import PAGE_REFINEMENT
+from similarity.products import count_products, visible_by_id
+from similarity.services import MAX_SEVERAL, SimilarityUnavailable, similar_to_several
 from similarity.serving import serving_error
+
+logger = logging.getLogger(__name__)
+
+LIKE_K = 24
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """What a visitor likes and does not like: product ids, each once, the first word on it counts."""
+
+    signs: dict[str, bool]
+
+    @classmethod
+    def asked(cls, query: QueryDict) -> Pieces:
+        given = [(product_id, sign == "like") for sign in ("like", "unlike") for product_id in query.getlist(sign)]
+        signs: dict[str, bool] = {}
+        for product_id, liked in given[:MAX_SEVERAL]:
+            signs.setdefault(product_id, liked)
+        return cls(signs)
+
+    def with_(self, product_id: str, *, liked: bool) -> str:
+        """The query of the page with this piece too."""
+        return Pieces({**self.signs, product_id: liked}).query()
+
+    def without(self, product_id: str) -> str:
+        return Pieces({other: liked for other, liked in self.signs.items() if other != product_id}).query()
+
+    def query(self) -> str:
+        query = QueryDict(mutable=True)
+        for product_id, liked in self.signs.items():
+            query.appendlist("like" if liked else "unlike", product_id)
+        return "?" + query.urlencode()
+
+
+@require_safe
+def like(request: HttpRequest) -> HttpResponse:
+    """What looks like some products and not like others; the address says which."""
+    pieces = Pieces.asked(request.GET)
+    known = visible_by_id(list(pieces.signs))
+    pieces = Pieces({product_id: liked for product_id, liked in pieces.signs.items() if product_id in known})
+    liked, unliked = (
+        [known[each] for each, sign in pieces.signs.items() if sign is wanted] for wanted in (True, False)
+    )
+    trouble, matches = "", []
+    if not liked:
+        trouble = _("Choose at least one piece that you like: “More like this” on its page begins with it.")
+    else:
+        try:
+            matches = list(similar_to_several(liked, unliked, LIKE_K, refinement=PAGE_REFINEMENT).matches)
+        except SimilarityUnavailable as error:
+            logger.warning("No similar items for %s: %s", ", ".join(pieces.signs), error)
+            trouble = _("Similar items are being prepared. Please come back soon.")
+    return render(
+        request,
+        "similarity/like.html",
+        {
+            "trouble": trouble,
+            "pieces": [
+                {
+                    "product": known[product_id],
+                    "liked": sign,
+                    "turned": pieces.with_(product_id, liked=not sign),
+                    "removed": pieces.without(product_id),
+                }
+                for product_id, sign in pieces.signs.items()
+            ],
+            "matches": [
+                {
+                    "match": match,
+                    "liked": pieces.with_(match.product.product_id, liked=True),
+                    "unliked": pieces.with_(match.product.product_id, liked=False),
+                }
+                for match in matches
+            ],
+        },
+    )
 
 
 def alive(request: HttpRequest) -> HttpResponse:

@@ -6,37 +6,71 @@ import logging
 from typing import Any
 
 from django import template
+from django.template import RequestContext
 from django.utils.text import get_text_list
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from similarity.forms import MODES, Panel
+from similarity.modes import BALANCES
 from similarity.products import Product
-from similarity.refining import Refinement
-from similarity.services import DEFAULT_K, Answer, Match, SimilarityUnavailable, index_status, similar_to
+from similarity.refining import Relaxed
+from similarity.services import (
+    COMPARED,
+    DEFAULT_K,
+    Answer,
+    Match,
+    SimilarityUnavailable,
+    default_mix,
+    index_status,
+    similar_to,
+)
 
 logger = logging.getLogger(__name__)
 register = template.Library()
+FEW_VALUES = 3
+"""More are no sentence."""
 
 
-@register.inclusion_tag("similarity/panel.html")
-def similar_panel(product: Product, k: int = DEFAULT_K) -> dict[str, Any]:
-    """The products that look like this one. Without an index the page stays whole and the panel says why."""
+@register.inclusion_tag("similarity/panel.html", takes_context=True)
+def similar_panel(context: RequestContext, product: Product, k: int = DEFAULT_K) -> dict[str, Any]:
+    """The products that look like this one, as the page's address asks for them.
+
+    Without an index the page stays whole and the panel says why.
+    """
+    panel = Panel.asked(context["request"].GET)
     answer, reason = Answer(product.product_id, (), {}), ""
     if product.embedding_row is None:
         reason = _("Without a picture, there is nothing to compare.")
     else:
         try:
-            answer = similar_to(product, k, refinement=Refinement(collapse=True))
+            answer = similar_to(product, k, panel.mix(default_mix()), panel.refinement)
         except SimilarityUnavailable as error:
             logger.warning("No similar items for %s: %s", product.product_id, error)
             reason = _("Similar items are being prepared. Please come back soon.")
     if answer.waiting:
         reason = _("This picture is new; its similar items appear when the index is next built.")
     return {
+        "product": product,
         "answer": answer,
+        "panel": panel,
+        "modes": MODES,
+        "balances": BALANCES,
+        "wishes": [(label, _label(label), value) for label in COMPARED if (value := getattr(product, label))],
         "heading": _("Similar items"),
-        "reason": reason or _("Nothing else in the catalogue compares to it yet."),
+        "reason": reason or _("Nothing else in the catalogue is enough like it."),
     }
+
+
+@register.filter
+def relaxed_words(relaxed: Relaxed) -> str:
+    """What a visitor is told of a wish that gave in; "" where the product lacks the label."""
+    if not relaxed.wanted or len(relaxed.wanted) > FEW_VALUES:
+        return ""
+    wanted = get_text_list(list(relaxed.wanted), _("or"))
+    if relaxed.to == "related":
+        return _("Not enough in %(wanted)s: related ones follow.") % {"wanted": wanted}
+    return _("Not enough in %(wanted)s: others follow.") % {"wanted": wanted}
 
 
 @register.filter
@@ -61,3 +95,10 @@ def _label(name: str) -> str:
 def index_status_panel() -> dict[str, Any]:
     """What the index holds, for the admin."""
     return {"status": index_status()}
+
+
+@register.filter
+def balance_words(balance: int) -> str:
+    """The slider's place, for who hears it."""
+    words = {-2: _("shape alone"), -1: _("more by shape"), 1: _("more by colour"), 2: _("nearly colour alone")}
+    return words.get(balance, _("shape and colour"))
