@@ -105,7 +105,7 @@ def least_alike(originals: Matrix, echoes: Matrix) -> float | None:
     if not there.any():
         return None
     cosines = (unit(originals[there]) * unit(echoes[there])).sum(axis=1)
-    return round(float(np.quantile(cosines, ECHO_SHARE)), 4)
+    return float(np.floor(1e4 * np.quantile(cosines, ECHO_SHARE)) / 1e4)
 
 
 def near_groups(

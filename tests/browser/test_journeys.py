@@ -41,6 +41,45 @@ def test_search_and_take_filters_away_again(page: Page, shop: str) -> None:
     expect(page.locator(".card")).to_have_count(24)
 
 
+def test_the_panel_is_steered_in_place_and_the_address_remembers(page: Page, shop: str, complaints: list[str]) -> None:
+    page.goto(f"{shop}/products/V0001/")
+    first = page.locator(".similar .card__title").first
+    before = first.inner_text()
+    page.get_by_role("radio", name="Same style, other colours").check()
+    expect(page).to_have_url(re.compile("mode=recoloured"))
+    expect(first).not_to_have_text(before)
+    expect(page.get_by_role("slider")).to_have_count(0)
+    page.get_by_role("radio", name="Similar", exact=True).check()
+    expect(first).to_have_text(before)
+    page.get_by_role("slider").focus()
+    page.keyboard.press("End")
+    expect(page).to_have_url(re.compile("balance=2"))
+    expect(page.get_by_role("slider")).to_have_attribute("aria-valuetext", "nearly colour alone")
+    page.go_back()
+    expect(page).not_to_have_url(re.compile("balance=2"))
+    expect(page.locator(".similar .card").first).to_be_visible()
+    assert complaints == []
+
+
+def test_collected_pieces_stay_and_are_asked_with(page: Page, shop: str, complaints: list[str]) -> None:
+    page.goto(shop)
+    tray = page.get_by_role("complementary", name="Collected pieces")
+    expect(tray).to_be_hidden()
+    page.get_by_role("button", name=re.compile("^Collect ")).nth(0).click()
+    page.get_by_role("button", name=re.compile("^Collect ")).nth(5).click()
+    expect(tray.get_by_role("listitem")).to_have_count(2)
+    page.goto(f"{shop}/products/V0001/")
+    expect(tray.get_by_role("listitem")).to_have_count(2)
+    tray.get_by_role("button", name="Rather not like this").last.click()
+    tray.get_by_role("link", name="More like these").click()
+    expect(page).to_have_url(re.compile(r"/like/\?like=[^&]+&unlike=[^&]+$"))
+    expect(page.locator(".pieces > li")).to_have_count(2)
+    expect(page.locator(".similar .card")).to_have_count(24)
+    tray.get_by_role("button", name="Empty the tray").click()
+    expect(tray).to_be_hidden()
+    assert complaints == []
+
+
 def test_it_works_without_javascript(browser: Browser, shop: str) -> None:
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
@@ -48,6 +87,13 @@ def test_it_works_without_javascript(browser: Browser, shop: str) -> None:
     page.get_by_role("link", name=re.compile("^Accessories")).last.click()
     page.locator(".card").first.click()
     expect(page.locator(".similar .card")).to_have_count(12)
+    expect(page.locator(".collect:visible")).to_have_count(0)
+    page.get_by_role("radio", name="Same colour").check()
+    page.get_by_role("button", name="Show").click()
+    expect(page).to_have_url(re.compile("mode=same-colour"))
+    page.get_by_role("link", name="More like this").click()
+    page.get_by_role("link", name=re.compile("^more like this")).first.click()
+    expect(page.locator(".pieces > li")).to_have_count(2)
     context.close()
 
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from django.conf import settings as django_settings
 from PIL import Image
 
 from catalog import images
 from catalog.models import Product
-from similarity import serving
+from similarity import pipeline, products, serving
+from similarity.embedders import get_embedder
+from similarity.spaces import Space
 
 RGB = tuple[int, int, int]
 AddProduct = Callable[..., Product]
@@ -48,10 +52,10 @@ def toy_model(settings: Any, data_dir: Any) -> Iterator[None]:
 def add_product(db: None) -> AddProduct:
     """Adds a product with a plain picture of that colour, or with none."""
 
-    def add(product_id: str, colour: RGB | None = None, **fields: Any) -> Product:
+    def add(product_id: str, picture: RGB | None = None, /, **fields: Any) -> Product:
         product = Product.objects.create(product_id=product_id, **{"title": f"Product {product_id}", **fields})
-        if colour is not None:
-            give_picture(product, png(colour))
+        if picture is not None:
+            give_picture(product, png(picture))
         return product
 
     return add
@@ -69,3 +73,13 @@ def reds_and_blues(add_product: AddProduct) -> dict[str, Product]:
             "blue": (0, 0, 200),
         }.items()
     }
+
+
+def embed_without_building() -> None:
+    """What a killed `build_index` leaves: vectors in the spaces, and the former build."""
+    embedders = {"style": get_embedder("toy"), "colour": get_embedder("colour")}
+    root = Path(django_settings.SIMILARITY["SPACES_DIR"])
+    spaces = {part: Space(root, embedder.identity()) for part, embedder in embedders.items()}
+    work = pipeline.plan_work(products.current_pictures(), spaces)
+    with spaces["style"].writing() as style, spaces["colour"].writing() as colour:
+        assert sum(batch.embedded for batch in pipeline.embed(work, embedders, {"style": style, "colour": colour}))

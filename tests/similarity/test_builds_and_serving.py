@@ -16,7 +16,7 @@ from similarity import builds, serving
 from similarity.building import build_index, chosen_model
 from similarity.builds import BuilderBusy, BuildError, NoBuild, build_lock, builds_dir
 from similarity.services import similar_to
-from tests.similarity.conftest import AddProduct, give_picture, png
+from tests.similarity.conftest import AddProduct, embed_without_building, give_picture, png
 
 
 def found(product: Product) -> list[str]:
@@ -125,22 +125,6 @@ def test_a_changed_picture_is_right_in_the_next_answer(reds_and_blues: dict[str,
     assert "blue" not in found(reds_and_blues["red"])  # its old picture is no longer its look
     embed_without_building()
     assert found(reds_and_blues["red"])[0] == "blue"
-
-
-def embed_without_building() -> None:
-    """What a killed `build_index` leaves: vectors in the spaces, and the former build."""
-    from django.conf import settings
-
-    from similarity import pipeline, products
-    from similarity.embedders import get_embedder
-    from similarity.spaces import Space
-
-    embedders = {"style": get_embedder("toy"), "colour": get_embedder("colour")}
-    root = Path(settings.SIMILARITY["SPACES_DIR"])
-    spaces = {part: Space(root, embedder.identity()) for part, embedder in embedders.items()}
-    work = pipeline.plan_work(products.current_pictures(), spaces)
-    with spaces["style"].writing() as style, spaces["colour"].writing() as colour:
-        assert sum(batch.embedded for batch in pipeline.embed(work, embedders, {"style": style, "colour": colour}))
 
 
 def test_the_manifest_tells_what_the_build_is_made_of(reds_and_blues: dict[str, Product]) -> None:

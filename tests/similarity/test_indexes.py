@@ -88,3 +88,20 @@ def test_building_leaves_the_matrix_alone_and_does_not_follow_it(engine: type[Ve
 def test_an_engine_that_cannot_be_had_names_the_setting() -> None:
     with pytest.raises(ImproperlyConfigured, match=r"SIMILARITY\['INDEX'\]\['BACKEND'\]"):
         get_engine("similarity.indexes.nowhere.Index")
+
+
+def test_a_search_among_some_finds_what_the_oracle_finds_among_them(engine: type[VectorIndex]) -> None:
+    vectors = unit(np.random.default_rng(4).normal(size=(300, 12)))
+    among = np.random.default_rng(5).permutation(300)[:40]
+    positions, scores = engine.build(vectors).search(vectors[:3], 5, among)
+    wanted = np.sort(among)[np.argsort(-(vectors[:3] @ vectors[np.sort(among)].T), axis=1, kind="stable")[:, :5]]
+    assert positions.tolist() == wanted.tolist()
+    assert scores == pytest.approx(np.take_along_axis(vectors[:3] @ vectors.T, wanted, axis=1), abs=1e-5)
+
+
+def test_a_search_among_few_or_none_gives_what_there_is(engine: type[VectorIndex]) -> None:
+    index = engine.build(np.eye(4, dtype=np.float32))
+    assert index.search(np.eye(4, dtype=np.float32)[:1], 3, np.array([2]))[0].tolist() == [[2]]
+    assert index.search(np.eye(4, dtype=np.float32)[:1], 3, np.empty(0, np.int64))[0].shape == (1, 0)
+    with pytest.raises(VectorIndexError, match="does not have"):
+        index.search(np.eye(4, dtype=np.float32)[:1], 3, np.array([4]))
