@@ -22,6 +22,14 @@ REACH = (100.0, 60.0, 60.0)
 """L* runs from 0 to 100; a* and b* are cut off at ±60, beyond which garments are rare."""
 WHITE_LIGHTNESS = 90.0
 WHITE_CHROMA = 8.0
+GROUND_LIGHTNESS, GROUND_CHROMA = 50.0, 20.0
+"""Studio grounds are white, off-white, grey or pale; a border that is darker or more colourful is the product's."""
+GROUND_REACH = 20.0
+"""Border pixels farther (ΔE) than this from the border's median colour are no ground."""
+GROUND_NOISE = (4.0, 8.0)
+"""How far (ΔE) the ground's own pixels may lie from its surface: least and most."""
+LEAST_GROUND = 0.3
+"""The share of the border that must be ground, where there is one."""
 LEAST_FOREGROUND = 0.01
 """A smaller share of the picture than this is noise of the background, not a product."""
 
@@ -37,9 +45,8 @@ class ColourEmbedder(Embedder):
     """A picture → the square roots of a colour histogram's shares, of unit length: (125,).
 
     Inner products of such vectors are Bhattacharyya's coefficient of two histograms (Arandjelović and
-    Zisserman, "Three things everyone should know", 2012, do the same to SIFT). The background is the
-    near-white that reaches the picture's border, so that a white shirt keeps its own white. An all-white
-    picture gives zeros.
+    Zisserman, "Three things everyone should know", 2012, do the same to SIFT). The background is
+    not counted (`find_foreground`). A picture that is nothing but background gives zeros.
     """
 
     @property
@@ -80,20 +87,61 @@ def srgb_to_lab(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def find_foreground(lab: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """(h, w, 3) CIELAB → (h, w): True where the product is, False on near-white that reaches the border."""
-    near_white = (lab[..., 0] > WHITE_LIGHTNESS) & (np.hypot(lab[..., 1], lab[..., 2]) < WHITE_CHROMA)
-    background = np.zeros_like(near_white)
-    background[[0, -1]], background[:, [0, -1]] = near_white[[0, -1]], near_white[:, [0, -1]]
+    """(h, w, 3) CIELAB → (h, w): True where the product is, False on the background that reaches the border.
+
+    Studios light their grounds unevenly, so the ground is a surface of second degree for each of L*, a* and b*, fitted
+    to the border's colours; what lies near it and is joined with the border is background. A white shirt differs
+    enough from a white ground to stay. Where the border shows no such ground (a street, a room, a cloth that fills the
+    picture), only near-white is background.
+    """
+    ground = _ground(lab)
+    if ground is None:
+        alike = (lab[..., 0] > WHITE_LIGHTNESS) & (np.hypot(lab[..., 1], lab[..., 2]) < WHITE_CHROMA)
+    else:
+        surface, reach = ground
+        alike = np.linalg.norm(lab - surface, axis=-1) < reach
+    return ~_joined_with_border(alike)
+
+
+def _ground(lab: NDArray[np.float32]) -> tuple[NDArray[np.float32], float] | None:
+    """The background's colour at every pixel (h, w, 3), and how far (ΔE) its pixels lie from it; None without one.
+
+    Least squares over the outermost two lines, twice more without what lies far off: a product may touch the border.
+    """
+    height, width = lab.shape[:2]
+    y, x = np.meshgrid(np.linspace(-1, 1, height), np.linspace(-1, 1, width), indexing="ij")
+    terms = np.stack([np.ones_like(x), x, y, x * x, y * y, x * y], axis=-1)
+    border = np.ones((height, width), dtype=bool)
+    border[2:-2, 2:-2] = False
+    middle = np.median(lab[border], axis=0)
+    if middle[0] < GROUND_LIGHTNESS or np.hypot(middle[1], middle[2]) > GROUND_CHROMA:
+        return None
+    fitted = border & (np.linalg.norm(lab - middle, axis=-1) < GROUND_REACH)
+    surface, reach = lab, 0.0
+    for _ in range(3):
+        if fitted.sum() < LEAST_GROUND * border.sum():
+            return None
+        surface = terms @ np.linalg.lstsq(terms[fitted], lab[fitted], rcond=None)[0]
+        distances = np.linalg.norm(lab - surface, axis=-1)
+        reach = float(np.clip(3 * np.median(distances[fitted]), *GROUND_NOISE))
+        fitted = border & (distances < reach)
+    return surface.astype(np.float32), reach
+
+
+def _joined_with_border(alike: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The pixels (h, w) from which a way over pixels that are `alike` leads to the border."""
+    joined = np.zeros_like(alike)
+    joined[[0, -1]], joined[:, [0, -1]] = alike[[0, -1]], alike[:, [0, -1]]
     while True:
-        grown = background.copy()
-        grown[1:] |= background[:-1]
-        grown[:-1] |= background[1:]
-        grown[:, 1:] |= background[:, :-1]
-        grown[:, :-1] |= background[:, 1:]
-        grown &= near_white
-        if (grown == background).all():
-            return ~background
-        background = grown
+        grown = joined.copy()
+        grown[1:] |= joined[:-1]
+        grown[:-1] |= joined[1:]
+        grown[:, 1:] |= joined[:, :-1]
+        grown[:, :-1] |= joined[:, 1:]
+        grown &= alike
+        if (grown == joined).all():
+            return joined
+        joined = grown
 
 
 def soft_histogram(lab: NDArray[np.float32]) -> NDArray[np.float32]:

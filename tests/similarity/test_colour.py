@@ -57,3 +57,41 @@ def test_white_inside_the_product_is_a_colour_of_it() -> None:
 
 def test_an_all_white_picture_has_no_colour() -> None:
     assert not EMBEDDER.embed([Image.new("RGB", (50, 50), WHITE)]).any()
+
+
+def vignetted(image: Image.Image) -> Image.Image:
+    """Darker towards the corners, as on a grey studio ground."""
+    pixels = np.asarray(image, dtype=np.float32)
+    y, x = np.meshgrid(np.linspace(-1, 1, pixels.shape[0]), np.linspace(-1, 1, pixels.shape[1]), indexing="ij")
+    return Image.fromarray((pixels * (1 - 0.15 * (x * x + y * y))[..., np.newaxis]).astype(np.uint8))
+
+
+@pytest.mark.parametrize("ground", [(235, 235, 230), (205, 205, 205), (225, 228, 240)])
+def test_a_grey_or_pale_ground_does_not_count_even_when_unevenly_lit(ground: tuple[int, int, int]) -> None:
+    picture = vignetted(garment(RED, ground))
+    assert likeness(picture, garment(RED)) > 0.9
+    foreground = find_foreground(srgb_to_lab(np.asarray(picture.resize((48, 64), Image.Resampling.BOX))))
+    assert foreground.mean() == pytest.approx(60 * 100 / (120 * 160), abs=0.03)
+
+
+def test_a_white_shirt_keeps_its_white_on_white() -> None:
+    shirt = garment((243, 243, 243))
+    assert EMBEDDER.embed([shirt]).any()
+    assert likeness(shirt, garment((250, 250, 250), (200, 200, 200))) > 0.8
+
+
+def test_a_product_that_touches_the_border_is_not_taken_for_the_ground() -> None:
+    belt = Image.new("RGB", (120, 160), WHITE)
+    ImageDraw.Draw(belt).rectangle((0, 60, 119, 90), fill=NAVY)
+    foreground = find_foreground(srgb_to_lab(np.asarray(belt)))
+    assert foreground[75].all()
+    assert not foreground[10].any()
+
+
+def test_a_cloth_that_fills_the_picture_has_its_colour() -> None:
+    assert likeness(Image.new("RGB", (50, 50), RED), garment(RED)) > 0.95
+
+
+def test_where_the_border_is_no_ground_only_near_white_is_background() -> None:
+    street = Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 48, 3), dtype=np.uint8))
+    assert find_foreground(srgb_to_lab(np.asarray(street))).mean() > 0.95
