@@ -105,8 +105,8 @@ def labels_sha256(labels: Mapping[str, Sequence[str]]) -> str:
 
 def fit_looks(catalogue: Catalogue, weights: Mapping[str, float]) -> tuple[Layout, Adapter]:
     """The layout for this catalogue, and what became of its adapter. `weights` are the parts' in the default mix."""
-    labels = next((names for names in KINDS if _teaches(catalogue, names)), None)
     principal = principal_directions(catalogue.vectors["style"])
+    labels = next((names for names in KINDS if principal and _teaches(catalogue, names)), None)
     adapter = _judge(catalogue, weights, principal, labels) if labels else Adapter(False, TOO_FEW)
     return fit_layout(catalogue, weights, principal, labels if adapter.adopted else None), adapter
 

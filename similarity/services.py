@@ -28,8 +28,8 @@ MAX_K = 100
 MAX_SEVERAL = 50
 """Most products that one question may name."""
 UNLIKE_WEIGHT = 0.5
-DIVERSE_AMONG = 4
-"""For variety, k matches are chosen among this many times k."""
+DIVERSE_AMONG = 3
+"""For variety, k matches are chosen among about this many times k."""
 
 
 class SimilarityUnavailable(Exception):
@@ -229,14 +229,13 @@ def _search(live: LiveIndex, query: NDArray[np.float32], question: _Question, an
     """The answer with its matches: those that fulfil all wishes, then what is left of these, until there are k."""
     refinement, k = question.refinement, question.k
     wishes, unheard = _wishes(question)
-    wanted = k * DIVERSE_AMONG if refinement.diversity else k
     candidates: list[_Candidate] = []
     ladder: list[tuple[Relaxed, ...]] = []
     for remaining, relaxed in rungs(wishes, products.related_values):
         seen = question.excluded | {each.product.pk for each in candidates}
         rung = _Rung(len(ladder), products.rows_with(remaining) if remaining else None, seen, answer.min_score)
         ladder.append(relaxed)
-        candidates = _candidates(live, query, question, rung, candidates, wanted)
+        candidates = _candidates(live, query, question, rung, candidates)
         if not refinement.relax or len(np.unique(_leaders(live, question, candidates))) >= k:
             break
     led = _leaders(live, question, candidates)
@@ -295,15 +294,15 @@ def _candidates(
     question: _Question,
     rung: _Rung,
     before: list[_Candidate],
-    wanted: int,
 ) -> list[_Candidate]:
-    """The candidates `before` and those of this rung, until enough of them stand for themselves.
+    """The candidates `before` and those of this rung, until k of them stand for themselves.
 
-    A few more than wanted are looked up, as some may be hidden, gone, or copies of others.
+    A few more are looked up, as some may be hidden, gone, or copies of others.
     """
     everything = live.count + len(live.tail().rows)
     exactly = live.build.calibration.is_exact_needed(question.mix)
-    reach = wanted + 8 + len(rung.seen)
+    k = question.k
+    reach = (DIVERSE_AMONG if question.refinement.diversity else 1) * k + 8 + len(rung.seen)
     while True:
         try:
             hits = live.search(query, reach, rung.rows, exactly=exactly)
@@ -320,7 +319,7 @@ def _candidates(
                 and product.image_sha256 == hits.digests[at].tobytes().hex()
             ):
                 candidates.append(_Candidate(product, float(hits.scores[at]), hits.looks[at], rung.number))
-        enough = len(np.unique(_leaders(live, question, candidates))) >= wanted
+        enough = len(np.unique(_leaders(live, question, candidates))) >= k
         if enough or high < len(hits.rows) or len(hits.rows) < reach or reach >= everything:
             return candidates
         reach *= 4

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -89,6 +91,14 @@ def test_a_catalogue_of_hardly_anything_has_looks_too(n: int) -> None:
     looks = layout.compose(small.vectors)
     assert looks.shape == (n, layout.dimension)
     assert (np.linalg.norm(looks, axis=1) > 0).all()
+
+
+def test_vectors_of_zeros_with_good_labels_are_no_trouble() -> None:
+    blind = catalogue()
+    blind = replace(blind, vectors={**blind.vectors, "style": np.zeros_like(blind.vectors["style"])})
+    layout, adapter = fit_looks(blind, WEIGHTS)
+    assert not adapter.adopted
+    assert np.isfinite(layout.compose(blind.vectors)).all()
 
 
 def test_the_whole_look_stays_within_its_dimensions() -> None:
