@@ -300,6 +300,6 @@ def _remove_unfinished(root: Path) -> None:
 
 def _remove_old_builds(root: Path, current: str) -> None:
     """All but the current build and the youngest before it."""
-    others = sorted(path for path in root.iterdir() if path.is_dir() and path.name != current)
+    others = sorted(path for path in root.glob("[0-9]*") if path.is_dir() and path.name != current)
     for path in others[: -(KEPT_BUILDS - 1)]:
         shutil.rmtree(path, ignore_errors=True)

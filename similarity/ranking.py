@@ -80,7 +80,9 @@ def _best(scores: NDArray[np.float32], k: int) -> Positions:
     return best
 
 
-def rights(neighbours: Positions, codes: Positions, asked: Positions | None = None) -> tuple[NDArray[np.bool_], Positions]:
+def rights(
+    neighbours: Positions, codes: Positions, asked: Positions | None = None
+) -> tuple[NDArray[np.bool_], Positions]:
     """(whether each neighbour bears its query's label (j, k), lines (j,) of the queries that can be judged).
 
     Line i of `neighbours` (m, k) is of the product at `asked[i]`; None: at i. Queries without label are left out.
