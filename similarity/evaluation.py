@@ -121,6 +121,11 @@ class Evaluation:
         values = [value for fold in self.folds if (value := fold.labels[name].p_at_k) is not None]
         return round(float(np.std(values, ddof=1)), 4) if len(values) > 1 else None
 
+    def ratio(self, name: str) -> float | None:
+        """Precision@k of the mix by that of the plain network; None where there is no such figure."""
+        mix, plain = self.labels[name].p_at_k, self.baseline[name].p_at_k
+        return mix / plain if mix is not None and plain else None
+
     def curve(self, name: str, ranking: str) -> list[float] | None:
         """Precision at 1, 2, …, k of a ranking ("mix", "plain") by a label: the mean over the folds that have it."""
         curves = [precision_curve(fold.neighbours[ranking], fold.codes(name), fold.asked) for fold in self.folds]
