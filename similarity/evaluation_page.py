@@ -34,6 +34,8 @@ EXTREMES = 4
 NEIGHBOURS = 6
 """Neighbours that are pictured of each."""
 PICTURE_PX = 112
+COLOURS = 4
+"""Of the curves, in the template; a fifth model has the first one's again."""
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 320, 200, 34, 8, 10, 24
 """Of a plot, and its margins, in its own units."""
 
@@ -103,8 +105,8 @@ def write_page(found: Evaluation | Comparison, path: Path) -> None:
 
 def evaluation_page(found: Evaluation | Comparison) -> str:
     """The page of one model's evaluation, or of several side by side."""
-    evaluations = {found.model: found} if isinstance(found, Evaluation) else dict(found.evaluations)
     one = found if isinstance(found, Evaluation) else None
+    evaluations = _shortly_named({found.model: found} if isinstance(found, Evaluation) else found.evaluations)
     context: dict[str, Any] = {
         "evaluations": evaluations,
         "one": one,
@@ -123,12 +125,20 @@ def evaluation_page(found: Evaluation | Comparison) -> str:
     return render_to_string("similarity/evaluation.html", context)
 
 
+def _shortly_named(evaluations: Mapping[str, Evaluation]) -> Mapping[str, Evaluation]:
+    """A folder by its own name, unless two have the same: a page that is passed on need not tell the whole path."""
+    short = [Path(name).name if Path(name).is_dir() else name for name in evaluations]
+    if len(set(short)) < len(short):
+        return evaluations
+    return dict(zip(short, evaluations.values(), strict=True))
+
+
 def headline(evaluations: Mapping[str, Evaluation]) -> list[dict[str, Any]]:
     """A row a label: by model its precision@k with spread, the plain network's, and their ratio."""
     some = next(iter(evaluations.values()))
     return [
         {
-            "label": name,
+            "label": _words(name),
             "queries": scores.queries,
             "left_out": scores.left_out,
             "models": [
@@ -145,6 +155,11 @@ def headline(evaluations: Mapping[str, Evaluation]) -> list[dict[str, Any]]:
     ]
 
 
+def _words(label: str) -> str:
+    """Several labels as one, with room to break the line."""
+    return label.replace("+", " + ")
+
+
 # --- plots --------------------------------------------------------------------------------------
 
 
@@ -158,9 +173,9 @@ def plots(evaluations: Mapping[str, Evaluation]) -> list[Plot]:
                 values = evaluation.curve(name, ranking)
                 if values:
                     legend = ranking if len(evaluations) == 1 else f"{model}, {ranking}"
-                    lines.append(Line(legend, number, ranking == "plain", values))
+                    lines.append(Line(legend, number % COLOURS, ranking == "plain", values))
         if lines:
-            drawn.append(plot(name, lines))
+            drawn.append(plot(_words(name), lines))
     return drawn
 
 
@@ -227,11 +242,12 @@ def extremes(evaluation: Evaluation, label: str = "product_type") -> dict[str, l
     right, judged = rights(fold.neighbours["mix"], codes, fold.asked)
     at = fold.asked[judged]
     reachable = reachable_rights(codes, fold.unseen.groups)[at] if len(at) else np.empty(0, np.int64)
-    reached = right.sum(axis=1) / np.maximum(1, np.minimum(evaluation.k, reachable))
+    there = np.minimum(evaluation.k, reachable)
+    reached = right.sum(axis=1) / np.maximum(1, there)
     plain = shares_right(fold.neighbours["plain"], codes, fold.asked)
     shares = shares_right(fold.neighbours["mix"], codes, fold.asked)
     possible = np.flatnonzero(reachable > 0).tolist()
-    best = sorted(possible, key=lambda i: (-reached[i], -min(evaluation.k, reachable[i]), plain[i]))
+    best = sorted(possible, key=lambda i: (-reached[i], -there[i], plain[i]))
     worst = sorted(possible, key=lambda i: (reached[i], -reachable[i]))
     values = fold.unseen.labels[label]
     chosen = {
