@@ -7,6 +7,7 @@
         faiss.index                the engine's file
         rows.npy, digests.npy      (n,) int64 and (n, 32) uint8: whose look stands at each position
         style-mean.npy, …          the transforms of the parts that have them
+      reports/                     how good each was found to be (`similarity.reports`)
 
 A build is written under a name that nobody reads, flushed, renamed, and only then named by CURRENT.
 """
