@@ -83,7 +83,7 @@ def chosen_model(default: str | None = None) -> str:
         raise BuildError(f"{error} --model NAME (which model it was built with can no longer be read)") from error
 
 
-def _named_model(model: str) -> str:
+def named_model(model: str) -> str:
     """The name under which the model will be found again, from whatever folder a process works in."""
     if model == "colour":
         raise ImproperlyConfigured("colour is a part of every look already; name a network as the model.")
@@ -103,7 +103,7 @@ def build_index(
     BuilderBusy where another process is at it; what was embedded until then is kept.
     """
     started = time.monotonic()
-    model = _named_model(model or chosen_model())
+    model = named_model(model or chosen_model())
     embedders = {"style": get_embedder(model), "colour": get_embedder("colour")}
     root = Path(settings.SIMILARITY["SPACES_DIR"])
     spaces = {part: Space(root, embedder.identity()) for part, embedder in embedders.items()}

@@ -7,6 +7,7 @@
         faiss.index                the engine's file
         rows.npy, digests.npy      (n,) int64 and (n, 32) uint8: whose look stands at each position
         style-mean.npy, …          the transforms of the parts that have them
+      reports/                     how good each was found to be (`similarity.reports`)
 
 A build is written under a name that nobody reads, flushed, renamed, and only then named by CURRENT.
 """
@@ -307,6 +308,6 @@ def _remove_unfinished(root: Path) -> None:
 
 def _remove_old_builds(root: Path, current: str) -> None:
     """All but the current build and the youngest before it."""
-    others = sorted(path for path in root.iterdir() if path.is_dir() and path.name != current)
+    others = sorted(path for path in root.glob("[0-9]*") if path.is_dir() and path.name != current)
     for path in others[: -(KEPT_BUILDS - 1)]:
         shutil.rmtree(path, ignore_errors=True)

@@ -42,7 +42,7 @@ def label_doubts(labels: Sequence[str] = products.LABELS, least: float = 0.5) ->
 
     Raises SimilarityUnavailable without an index.
     """
-    ids, catalogue = catalogue_of(live_index().build.manifest)
+    ids, catalogue = catalogue_of(live_index().build.manifest.identities)
     rankings = {}
     for space in ("style", "colour"):
         vectors = unit(catalogue.vectors[space])

@@ -100,6 +100,11 @@ def visible_products() -> QuerySet[Product]:
     return Product.objects.visible().with_image().order_by("embedding_row")
 
 
+def unreadable_ids() -> set[str]:
+    """Ids of the products whose picture, or a later one, is known to be of no use."""
+    return set(Product.objects.exclude(image_error="").values_list("product_id", flat=True))
+
+
 def copies_of(rows: Mapping[str, Mapping[str, str]]) -> QuerySet[Product]:
     """Products that are still just as a file's rows (by product id) have them, and were not edited since."""
     candidates = Product.objects.filter(product_id__in=rows)

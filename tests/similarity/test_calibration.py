@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import faiss
 import numpy as np
 import pytest
@@ -36,7 +38,7 @@ class CoarseIndex(FaissIndex):
 
     @classmethod
     def build(cls, vectors: Matrix) -> CoarseIndex:
-        index = faiss.index_factory(vectors.shape[1], "IVF32,Flat", faiss.METRIC_INNER_PRODUCT)
+        index: Any = faiss.index_factory(vectors.shape[1], "IVF32,Flat", faiss.METRIC_INNER_PRODUCT)
         index.train(vectors)
         index.add(vectors)
         index.make_direct_map()
@@ -46,6 +48,7 @@ class CoarseIndex(FaissIndex):
 def test_the_cutoff_keeps_nearly_every_twelfth_match() -> None:
     looks = some_looks(400)
     (default, *_) = calibrate(looks, np.arange(400), LAYOUT, ExactIndex.build(looks), {}).mixes
+    assert default.cutoff is not None
     scores = np.sort((looks * LAYOUT.query_weights(LAYOUT.default_mix)) @ looks.T, axis=1)[:, ::-1]
     kept = (scores[:, SHOWN] >= default.cutoff).mean()  # itself is the first
     assert 0.95 <= kept < 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from similarity.embedders import Embedder, EmbedderError, ModelUnavailable, get_
 from similarity.embedders.transformers import TransformersEmbedder
 from similarity.preprocessing import Crop, limit_elongation
 from tests.processes import environment, run_python
+from tests.similarity.random_models import save_clip, save_dinov2
 
 
 def gradient(width: int, height: int, seed: int = 0) -> Image.Image:
@@ -25,29 +25,6 @@ def gradient(width: int, height: int, seed: int = 0) -> Image.Image:
 
 
 PICTURES = [gradient(300, 400, 1), gradient(640, 480, 2), gradient(224, 224, 3), gradient(90, 700, 4)]
-
-
-def save_dinov2(folder: Path, **config: Any) -> Path:
-    """A DINOv2 of random weights with its preprocessor, in the files that the Hub has."""
-    import torch
-    from transformers import Dinov2Config, Dinov2Model
-    from transformers.models.bit.image_processing_pil_bit import BitImageProcessorPil
-
-    torch.manual_seed(0)
-    Dinov2Model(Dinov2Config(image_size=518, patch_size=14, **config)).save_pretrained(folder)
-    processor = BitImageProcessorPil(
-        size={"shortest_edge": 256},
-        crop_size={"height": 224, "width": 224},
-        resample=3,
-        image_mean=[0.485, 0.456, 0.406],
-        image_std=[0.229, 0.224, 0.225],
-        do_convert_rgb=True,
-    )
-    processor.save_pretrained(folder)
-    # The Hub's file names the plain class.
-    path = folder / "preprocessor_config.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "image_processor_type": "BitImageProcessor"}))
-    return folder
 
 
 @pytest.fixture(scope="session")
@@ -132,18 +109,20 @@ def assert_agrees(folder: Path, pooling: str, pictures: list[Image.Image]) -> No
     assert cosines.min() >= 0.9999
 
 
-def test_only_the_tower_that_sees_is_used_of_clip(tmp_path: Path) -> None:
+@pytest.mark.parametrize("whole", [True, False])
+def test_only_the_tower_that_sees_is_used_of_clip(tmp_path: Path, whole: bool, float32: None) -> None:
+    """Of a folder of the whole CLIP, as the Hub has it, and of one of the vision tower alone."""
     import torch
-    from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel
+    from torch.nn.functional import normalize
+    from transformers import AutoImageProcessor, CLIPVisionModel
 
-    torch.manual_seed(0)
-    small = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
-    config = CLIPConfig(
-        text_config={**small, "vocab_size": 99}, vision_config={**small, "image_size": 32, "patch_size": 16}
-    )
-    CLIPModel(config).save_pretrained(tmp_path)
-    CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size=32).save_pretrained(tmp_path)
-    assert get_embedder(str(tmp_path)).embed(PICTURES).shape == (4, 16)
+    folder = save_clip(tmp_path, whole=whole)
+    processor, tower = AutoImageProcessor.from_pretrained(folder), CLIPVisionModel.from_pretrained(folder).eval()
+    with torch.no_grad():
+        hidden = tower(**processor(images=PICTURES, return_tensors="pt")).last_hidden_state
+    ours = get_embedder(str(folder)).embed(PICTURES)
+    assert ours.shape == (len(PICTURES), 16)
+    assert (normalize(hidden.mean(1)).numpy() * ours).sum(axis=1).min() >= 0.9999
 
 
 def test_another_pooling_or_other_weights_are_another_identity(tiny_dinov2: Path, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from similarity.ranking import label_codes, leave_one_out, scores_of
+from similarity.ranking import label_codes, leave_one_out, precision_curve, scores_of
 
 LOOKS = np.array([[1, 0], [0.9, 0.1], [0, 1], [0.1, 0.9]], dtype=np.float32)
 
@@ -65,3 +65,31 @@ def test_copies_of_the_query_are_nothing_that_could_be_found() -> None:
 def test_combined_labels_need_all_of_them() -> None:
     labels = {"a": ["x", "x", "x"], "b": ["y", "", "y"]}
     assert label_codes(labels, ("a", "b")).tolist() == [0, -1, 0]
+
+
+def test_only_those_asked_for_are_ranked_among_all() -> None:
+    everybody = leave_one_out(LOOKS, LOOKS, np.arange(4), 2)
+    asked = np.array([3, 1])
+    assert leave_one_out(LOOKS, LOOKS, np.arange(4), 2, asked).tolist() == everybody[asked].tolist()
+    codes = np.array([0, 0, 1, 1])
+    some = scores_of(everybody[asked], codes, np.arange(4), asked)
+    assert (some.p_at_1, some.queries, some.left_out) == (1.0, 2, 0)
+
+
+@pytest.mark.parametrize("k", [1, 3, 10, 40, 60])
+def test_neighbours_are_those_of_a_stable_sort_ties_included(k: int) -> None:
+    rng = np.random.default_rng(0)
+    looks = rng.integers(0, 3, (50, 3)).astype(np.float32)  # many a tie
+    same = rng.integers(0, 30, 50)
+    scores = looks @ looks.T
+    scores[same[:, np.newaxis] == same] = -np.inf
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    wanted = np.where(np.take_along_axis(scores, order, axis=1) > -np.inf, order, -1)
+    assert leave_one_out(looks, looks, same, k)[:, :50].tolist() == wanted.tolist()
+
+
+def test_the_curve_ends_at_precision_at_k() -> None:
+    neighbours, codes = np.array([[1, 2], [0, 2], [1, -1]]), np.array([0, 0, 1])
+    assert precision_curve(neighbours, codes) == pytest.approx([2 / 3, 1 / 3], abs=1e-4)
+    assert scores_of(neighbours, codes, np.arange(3)).p_at_k == pytest.approx(1 / 3, abs=1e-4)
+    assert precision_curve(neighbours, np.array([-1, -1, -1])) is None

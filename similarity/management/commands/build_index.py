@@ -1,4 +1,4 @@
-"""`manage.py build_index`: embed what is missing, build the index, publish it."""
+"""`manage.py build_index`: embed what is missing, build the index, publish it, judge it."""
 
 from __future__ import annotations
 
@@ -10,15 +10,18 @@ from typing import Any
 from django.core.management.base import BaseCommand
 from tqdm import tqdm
 
+from similarity import products
 from similarity.building import BuildReport, build_index
 from similarity.management.arguments import told_in_a_sentence
 from similarity.pipeline import Batch
+from similarity.reports import report_on
 
 
 class Command(BaseCommand):
     help = (
         "Embeds the pictures that have no embedding yet, builds the index and publishes it in one step. "
-        "Stopped anywhere, it goes on from there the next time."
+        "Stopped anywhere, it goes on from there the next time. What it has published is then judged, as by "
+        "evaluate_similarity but on three halves, and the report kept."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -28,12 +31,16 @@ class Command(BaseCommand):
             "Default: VITRINE_MODEL, else the model of the published index, else facebook/dinov2-small.",
         )
         parser.add_argument("--full", action="store_true", help="Embed every picture anew.")
+        parser.add_argument("--no-report", action="store_true", help="Do not judge what was published.")
         parser.add_argument("--json", action="store_true", help="Print one JSON object at the end.")
 
     def handle(self, *args: Any, **options: Any) -> None:
         with told_in_a_sentence():
             report = build_index(options["model"], full=options["full"], progress=_progress_bar)
-        self.stdout.write(json.dumps(report.to_json()) if options["json"] else _summary(report))
+            self.stdout.write(json.dumps(report.to_json()) if options["json"] else _summary(report))
+            judged = report_on(report.index) if report.changed and not options["no_report"] else None
+        if judged and not options["json"]:
+            self.stdout.write(_about_report(judged))
 
 
 def _progress_bar(batches: Iterator[Batch], total: int) -> Iterator[Batch]:
@@ -73,3 +80,16 @@ def _about_adapter(adapter: dict[str, Any]) -> str:
         f"{said}: {adapter['reason']} ({'+'.join(adapter['labels'])}, precision@10 {adapter['precision']:.3f} with it, "
         f"{adapter['without']:.3f} without, on products it was not fitted on)."
     )
+
+
+def _about_report(judged: dict[str, Any]) -> str:
+    """The report in a line; evaluate_similarity tells more."""
+    plain = judged["baseline"]["labels"]
+    found = [
+        f"{label} {scores['p_at_k']:.3f} ({plain[label]['p_at_k']:.3f})"
+        for label, scores in judged["labels"].items()
+        if scores["p_at_k"] is not None and label in products.LABELS
+    ]
+    if not found:
+        return "No product has a label to judge the index by."
+    return f"Judged on products it was not fitted on: precision@{judged['k']} (plain network) {', '.join(found)}."
