@@ -10,7 +10,7 @@ from django.utils.text import get_text_list
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from similarity.products import Product
+from similarity.products import Product, label_name
 from similarity.services import DEFAULT_K, Answer, Match, SimilarityUnavailable, index_status, similar_to
 
 logger = logging.getLogger(__name__)
@@ -43,17 +43,13 @@ def chips(match: Match) -> list[tuple[str, str]]:
     """(kind, words) of what agrees and what differs: ("same", "same gender"), ("different", "Blue, not Navy")."""
     said = []
     if match.same:
-        labels = get_text_list([_label(name) for name in match.same], _("and"))
+        labels = get_text_list([label_name(name) for name in match.same], _("and"))
         said.append(("same", _("same %(labels)s") % {"labels": labels}))
     for own, other in match.different.values():
         said.append(("different", _("%(other)s, not %(own)s") % {"other": other, "own": own}))
     if match.more:
         said.append(("more", ngettext("%(n)d more like it", "%(n)d more like it", match.more) % {"n": match.more}))
     return said
-
-
-def _label(name: str) -> str:
-    return str(Product._meta.get_field(name).verbose_name)  # type: ignore[union-attr]
 
 
 @register.inclusion_tag("similarity/index_status.html", name="index_status")
