@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,16 +15,16 @@ from django.core.exceptions import ImproperlyConfigured
 
 from similarity import pipeline, products
 from similarity.builds import (
-    Build,
     BuildError,
     Ingredients,
     Manifest,
     NoBuild,
     build_lock,
     current_manifest,
-    open_current,
-    publish_build,
+    default_name,
+    open_build,
     readable_manifests,
+    store_build,
 )
 from similarity.calibration import calibrate, least_alike
 from similarity.echoes import echoes_of
@@ -33,6 +33,7 @@ from similarity.fitting import SAMPLE, Adapter, Catalogue, fit_looks, labels_sha
 from similarity.indexes import get_engine
 from similarity.looks import Layout
 from similarity.products import Pictures
+from similarity.publishing import check_name, is_current, publish, remove_superseded
 from similarity.spaces import Entries, Space
 from similarity.vectors import groups_of
 
@@ -45,14 +46,21 @@ STALE_VECTORS, STALE_SHARE = 32, 0.2
 
 @dataclass(frozen=True)
 class BuildReport:
-    """What `build_index` did. `index` is the id of the published build, the former one when nothing had changed."""
+    """What `build_index` did. `index` is the id of the build that holds what the catalogue is now.
+
+    `built`: it was made now, and did not lie there already. `published`: it is the one that answers. `changed`: there
+    is a new build, or another one answers than before.
+    """
 
     model: str
+    name: str
     products: int
     embedded: int
     reused: int
     failed: int
     index: str
+    built: bool
+    published: bool
     changed: bool
     looks: int
     dimension: int
@@ -67,8 +75,8 @@ class BuildReport:
 def chosen_model(default: str | None = None) -> str:
     """The model to build with when none is named: the settings', else the published build's, else the default.
 
-    A published build that cannot be read is no reason to change the model: the last one that can be read tells it,
-    and where there is none, BuildError asks for its name.
+    A published build that cannot be read is no reason to change the model: where all that can be read are of one, it is
+    that, and otherwise BuildError asks for its name.
     """
     configured: str = settings.SIMILARITY["MODEL"]
     if configured:
@@ -78,9 +86,19 @@ def chosen_model(default: str | None = None) -> str:
     except NoBuild:
         return default or str(settings.SIMILARITY["DEFAULT_MODEL"])
     except BuildError as error:
-        for manifest in readable_manifests():
-            return manifest.model
+        models = {manifest.model for manifest in readable_manifests()}
+        if len(models) == 1:
+            return models.pop()
         raise BuildError(f"{error} --model NAME (which model it was built with can no longer be read)") from error
+
+
+def chosen_name(model: str) -> str:
+    """What a build of this model is called when nobody says: as the published one of it, or else as the model."""
+    with suppress(BuildError):
+        published = current_manifest()
+        if published.model == model:
+            return published.name
+    return default_name(model)
 
 
 def named_model(model: str) -> str:
@@ -94,15 +112,22 @@ def named_model(model: str) -> str:
 def build_index(
     model: str | None = None,
     *,
+    name: str | None = None,
+    hold: bool = False,
     full: bool = False,
     progress: Progress = lambda batches, total: batches,
 ) -> BuildReport:
     """Embed what has no embedding yet, then publish a build over all pictures; a no-op when nothing has changed.
 
-    `full` embeds every picture anew. Raises EmbedderError where the model cannot be had, SpaceError or
-    BuilderBusy where another process is at it; what was embedded until then is kept.
+    A build that lies there already and would come out the same is published as it is: one that was held back, say.
+    With `hold` the build is stored and nothing is published. `full` embeds every picture anew.
+
+    Raises EmbedderError where the model cannot be had, SpaceError or BuilderBusy where another process is at it, and
+    BuildError for a `name` that cannot be one; what was embedded until then is kept.
     """
     started = time.monotonic()
+    if name is not None:
+        check_name(name)
     model = named_model(model or chosen_model())
     embedders = {"style": get_embedder(model), "colour": get_embedder("colour")}
     root = Path(settings.SIMILARITY["SPACES_DIR"])
@@ -112,16 +137,25 @@ def build_index(
         work = pipeline.plan_work(pictures, spaces, full=full)
         embedded, failed, embedding_s = _embed(work, embedders, spaces, progress)
         entries = {part: _read_compacted(space, pictures) for part, space in spaces.items()}
-        build = None if full or embedded else _published_if_same(model, spaces, entries, pictures)
-        changed = build is None
-        manifest = _publish(model, embedders, spaces, entries, pictures) if build is None else build.manifest
+        name = name or chosen_name(model)
+        same = None if full or embedded else _stored_if_same(name, model, spaces, entries, pictures)
+        manifest = same or _store(name, model, embedders, spaces, entries, pictures)
+        changed = same is None
+        if not hold and not is_current(manifest):
+            publish(manifest)
+            changed = True
+        remove_superseded(but=manifest.id)
+        published = is_current(manifest)
     return BuildReport(
         model=model,
+        name=manifest.name,
         products=products.count_products(),
         embedded=embedded,
         reused=len(pictures) - len(work),
         failed=failed,
         index=manifest.id,
+        built=same is None,
+        published=published,
         changed=changed,
         looks=manifest.count,
         dimension=manifest.dimension,
@@ -176,29 +210,29 @@ def _indexed(entries: dict[str, Entries], pictures: Pictures) -> Pictures:
     return Pictures(pictures.rows[present], pictures.digests[present])
 
 
-def _published_if_same(
-    model: str, spaces: dict[str, Space], entries: dict[str, Entries], pictures: Pictures
-) -> Build | None:
-    """The published build, if a new one would hold the same."""
-    try:
-        build = open_current()
-    except BuildError:
-        return None
-    made, wanted = build.manifest, _indexed(entries, pictures)
-    same = (
-        made.model == model
-        and made.spaces == {part: space.name for part, space in spaces.items()}
-        and made.fit["weights"] == default_weights()
-        and "calibration" in made.fit
-        and made.engine == get_engine().dotted_path()
-        and np.array_equal(build.rows, wanted.rows)
-        and np.array_equal(build.digests, wanted.digests)
-        and made.labels_sha256 == labels_sha256(products.labels_of(wanted.rows))
-    )
-    return build if same else None
+def _stored_if_same(
+    name: str, model: str, spaces: dict[str, Space], entries: dict[str, Entries], pictures: Pictures
+) -> Manifest | None:
+    """A stored build, if a new one would hold the same: the published one before the others, the youngest first."""
+    wanted = _indexed(entries, pictures)
+    labels = labels_sha256(products.labels_of(wanted.rows))
+    for made in sorted(readable_manifests(), key=is_current, reverse=True):
+        if (
+            (made.name, made.model, made.labels_sha256) == (name, model, labels)
+            and made.spaces == {part: space.name for part, space in spaces.items()}
+            and made.fit["weights"] == default_weights()
+            and "calibration" in made.fit
+            and made.engine == get_engine().dotted_path()
+        ):
+            with suppress(BuildError):
+                build = open_build(made)
+                if np.array_equal(build.rows, wanted.rows) and np.array_equal(build.digests, wanted.digests):
+                    return made
+    return None
 
 
-def _publish(
+def _store(
+    name: str,
     model: str,
     embedders: dict[str, Embedder],
     spaces: dict[str, Space],
@@ -218,12 +252,13 @@ def _publish(
     index = get_engine().build(looks)
     near_duplicates = _near_duplicates(embedders, spaces, entries, layout, indexed)
     calibration = calibrate(looks, groups_of(indexed.digests), layout, index, near_duplicates)
-    return publish_build(
+    return store_build(
         Ingredients(
+            name=name,
             model=model,
             identities={part: space.identity for part, space in spaces.items()},
             spaces={part: space.name for part, space in spaces.items()},
-            seen={part: (held.generation, len(held.rows)) for part, held in entries.items()},
+            seen={part: (len(held.rows), held.checksum(len(held.rows))) for part, held in entries.items()},
             layout=layout,
             index=index,
             rows=indexed.rows,

@@ -1,7 +1,7 @@
 """Builds: immutable folders with an index over looks and all that answering needs.
 
     builds/
-      CURRENT                      id and manifest's SHA-256 of the published build; renamed into place
+      CURRENT                      a line for each publication, the latest first: id and manifest's SHA-256
       20261122T101500-174305/
         manifest.json              what it is made of, and size and SHA-256 of every file
         faiss.index                the engine's file
@@ -9,7 +9,8 @@
         style-mean.npy, …          the transforms of the parts that have them
       reports/                     how good each was found to be (`similarity.reports`)
 
-A build is written under a name that nobody reads, flushed, renamed, and only then named by CURRENT.
+A build is written under a name that nobody reads, flushed, renamed, and only then named by CURRENT, which is renamed
+into place too. Several builds lie side by side; `similarity.publishing` decides which answers and which are kept.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import json
 import logging
 import os
 import platform
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -44,8 +46,7 @@ from similarity.vectors import Digests, Rows
 logger = logging.getLogger(__name__)
 
 FORMAT = 2
-KEPT_BUILDS = 3
-"""The published one and two before it: a reader that is just opening one never loses it."""
+MAX_NAME = 64
 TRANSFORMS = ("mean", "basis")
 """The arrays of a part, each in a file of its own."""
 REPAIR = "Run: python manage.py build_index"
@@ -67,10 +68,12 @@ class BuilderBusy(BuildError):
 class Manifest:
     """What a build is made of. `identities`, `spaces` (names of folders) and `seen` are by space.
 
-    `fit` is what fitting the looks found out; `labels_sha256` stands for the labels they were fitted on.
+    `fit` is what fitting the looks found out; `labels_sha256` stands for the labels they were fitted on. `seen` is how
+    many entries a space held then, and a checksum of which (`Entries.checksum`).
     """
 
     id: str
+    name: str
     created_at: datetime
     model: str
     identities: dict[str, Identity]
@@ -100,9 +103,18 @@ class Manifest:
             raise ValueError("it was written by another version of Vitrine")
         del content["metric"], content["dtype"]
         content["created_at"] = datetime.fromisoformat(content["created_at"])
+        content.setdefault("name", default_name(content["model"]))  # builds made before they had names
         content["seen"] = {part: tuple(values) for part, values in content["seen"].items()}
         content["identities"] = {part: Identity(**values) for part, values in content["identities"].items()}
         return cls(**content)
+
+
+@dataclass(frozen=True)
+class Publication:
+    """A line of CURRENT: a build, and the SHA-256 of its manifest when it was published."""
+
+    build_id: str
+    manifest_sha256: str
 
 
 @dataclass(frozen=True)
@@ -129,26 +141,48 @@ def current_path() -> Path:
     return builds_dir() / "CURRENT"
 
 
-def current_manifest() -> Manifest:
-    """That of the published build. Raises NoBuild before the first, BuildError where it cannot be trusted."""
+def default_name(model: str) -> str:
+    """What builds of a model are called where nobody names them: the end of its name, "dinov2-small"."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", Path(model).name).strip("._-")[:MAX_NAME] or "index"
+
+
+def publications() -> list[Publication]:
+    """The current build, then those that were current before it and are still there, the latest first.
+
+    Raises NoBuild before the first publication, BuildError where CURRENT is damaged. Opens no build.
+    """
     try:
-        named = current_path().read_text().split()
+        lines = [line.split() for line in current_path().read_text().splitlines()]
     except FileNotFoundError:
         raise NoBuild(f"No index has been built yet. {REPAIR} --model efficientnet-lite0 (or another)") from None
     except (OSError, UnicodeDecodeError) as error:
         raise BuildError(f"{current_path()} cannot be read ({error}). {REPAIR}") from error
-    if len(named) != 2:
+    if not lines or any(len(line) != 2 for line in lines):
         raise BuildError(f"{current_path()} is damaged. {REPAIR}")
-    build_id, sha256 = named
-    manifest = read_manifest(build_id)
-    if file_sha256(builds_dir() / build_id / "manifest.json") != sha256:
-        raise BuildError(f"The manifest of build {build_id} is not the one that was published. {REPAIR}")
+    current, *former = (Publication(*line) for line in lines)
+    return [current, *(each for each in former if (builds_dir() / each.build_id).is_dir())]
+
+
+def current_manifest() -> Manifest:
+    """That of the published build. Raises NoBuild before the first, BuildError where it cannot be trusted."""
+    return published_manifest(publications()[0])
+
+
+def published_manifest(publication: Publication) -> Manifest:
+    """Raises BuildError where it is not the one that was published."""
+    manifest = read_manifest(publication.build_id)
+    if file_sha256(manifest_path(publication.build_id)) != publication.manifest_sha256:
+        raise BuildError(f"The manifest of build {manifest.id} is not the one that was published. {REPAIR}")
     return manifest
+
+
+def manifest_path(build_id: str) -> Path:
+    return builds_dir() / build_id / "manifest.json"
 
 
 def read_manifest(build_id: str) -> Manifest:
     """Raises BuildError where it is missing or makes no sense."""
-    path = builds_dir() / build_id / "manifest.json"
+    path = manifest_path(build_id)
     try:
         return Manifest.from_json(path.read_text())
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -178,8 +212,9 @@ def build_lock() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Ingredients:
-    """What a build is made of. `seen`, by space: its generation, and how many entries it then had."""
+    """What a build is made of, under its name; the fields are those of the manifest."""
 
+    name: str
     model: str
     identities: dict[str, Identity]
     spaces: dict[str, str]
@@ -192,12 +227,12 @@ class Ingredients:
     fit: dict[str, Any]
 
 
-def publish_build(made: Ingredients) -> Manifest:
-    """Write a build and make it the current one, all of it or nothing. Returns its manifest."""
+def store_build(made: Ingredients) -> Manifest:
+    """Write a build, all of it or nothing; nobody answers from it yet. Returns its manifest."""
     now = datetime.now(UTC)
     build_id = f"{now:%Y%m%dT%H%M%S}-{now.microsecond:06d}"  # sorts by age
     root = builds_dir()
-    _remove_unfinished(root)
+    _remove_unfinished()
     aside = root / f".unfinished-{build_id}"
     aside.mkdir(parents=True)
     try:
@@ -207,9 +242,6 @@ def publish_build(made: Ingredients) -> Manifest:
         shutil.rmtree(aside, ignore_errors=True)
         raise
     fsync(root)
-    sha256 = file_sha256(root / build_id / "manifest.json")
-    replace_file(current_path(), f"{build_id} {sha256}\n".encode())
-    _remove_old_builds(root, build_id)
     return manifest
 
 
@@ -225,6 +257,7 @@ def _write_build(aside: Path, build_id: str, now: datetime, made: Ingredients) -
                 np.save(aside / f"{part.name}-{name}.npy", array, allow_pickle=False)
     manifest = Manifest(
         id=build_id,
+        name=made.name,
         created_at=now,
         model=made.model,
         identities=made.identities,
@@ -258,11 +291,14 @@ def _write_build(aside: Path, build_id: str, now: datetime, made: Ingredients) -
 
 
 def open_current() -> Build:
-    """The published build, once every file of it is what its manifest says. Raises BuildError otherwise."""
-    manifest = current_manifest()
+    """The published build, opened as `open_build` does."""
+    return open_build(current_manifest())
+
+
+def open_build(manifest: Manifest) -> Build:
+    """A stored build, once every file of it is what its manifest says. Raises BuildError otherwise."""
+    verify(manifest)
     folder = builds_dir() / manifest.id
-    for name, expected in manifest.files.items():
-        _verify_file(folder / name, expected["size"], expected["sha256"])
     try:
         rows = np.load(folder / "rows.npy", allow_pickle=False)
         digests = np.load(folder / "digests.npy", allow_pickle=False)
@@ -291,6 +327,12 @@ def open_current() -> Build:
     return Build(manifest, layout, index, rows, digests)
 
 
+def verify(manifest: Manifest) -> None:
+    """Raises BuildError where a file of the build is not what its manifest says."""
+    for name, expected in manifest.files.items():
+        _verify_file(builds_dir() / manifest.id / name, expected["size"], expected["sha256"])
+
+
 def _verify_file(path: Path, size: int, sha256: str) -> None:
     try:
         found = path.stat().st_size
@@ -300,14 +342,7 @@ def _verify_file(path: Path, size: int, sha256: str) -> None:
         raise BuildError(f"{path} is not the file that its manifest describes. {REPAIR}")
 
 
-def _remove_unfinished(root: Path) -> None:
+def _remove_unfinished() -> None:
     """What a killed builder left. Only the holder of the build lock comes here."""
-    for path in root.glob(".unfinished-*"):
-        shutil.rmtree(path, ignore_errors=True)
-
-
-def _remove_old_builds(root: Path, current: str) -> None:
-    """All but the current build and the youngest before it."""
-    others = sorted(path for path in root.glob("[0-9]*") if path.is_dir() and path.name != current)
-    for path in others[: -(KEPT_BUILDS - 1)]:
+    for path in builds_dir().glob(".unfinished-*"):
         shutil.rmtree(path, ignore_errors=True)

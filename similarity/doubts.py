@@ -44,13 +44,13 @@ def label_doubts(labels: Sequence[str] = products.LABELS, least: float = 0.5) ->
     """
     ids, catalogue = catalogue_of(live_index().build.manifest.identities)
     rankings = {}
-    for space in ("style", "colour"):
+    for space in {_space_of(label) for label in labels}:
         vectors = unit(catalogue.vectors[space])
         rankings[space] = leave_one_out(vectors, vectors, catalogue.groups, NEIGHBOURS)
     doubts = []
     for label in labels:
         values = catalogue.labels[label]
-        neighbours = rankings["colour" if label == "colour" else "style"]
+        neighbours = rankings[_space_of(label)]
         for at, (own, found) in enumerate(zip(values, neighbours.tolist(), strict=True)):
             there = [other for other in found if other >= 0 and values[other]]
             if not own or not there:
@@ -73,3 +73,8 @@ def label_doubts(labels: Sequence[str] = products.LABELS, least: float = 0.5) ->
                     )
                 )
     return sorted(doubts, key=lambda doubt: doubt.own - doubt.other)
+
+
+def _space_of(label: str) -> str:
+    """Whose neighbours judge it."""
+    return "colour" if label == "colour" else "style"

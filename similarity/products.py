@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from django.conf import settings
 from django.db.models import QuerySet
+from django.utils import timezone
 
 from catalog.columns import ATTRIBUTES, FIELD_OF
 from catalog.models import Product
@@ -59,6 +60,11 @@ def note_unreadable(reasons: dict[int, str]) -> None:
     """Let the admin see, and the next import mend, that pictures on disk cannot be read: row → why."""
     for row, reason in reasons.items():
         Product.objects.filter(embedding_row=row).update(image_error=reason[:500])
+
+
+def label_name(label: str) -> str:
+    """What people call one of LABELS, in their language."""
+    return str(Product._meta.get_field(label).verbose_name)  # type: ignore[union-attr]
 
 
 def count_products() -> int:
@@ -131,6 +137,17 @@ def any_besides(some: QuerySet[Product]) -> bool:
 
 def get_product(product_id: str) -> Product | None:
     return Product.objects.filter(product_id=product_id).first()
+
+
+def relabel(product_id: str, label: str, former: str, value: str) -> Product | None:
+    """Give a product another value of one of LABELS, and return it.
+
+    None, and nothing is changed, where it no longer bears the former value or no product bears the new one.
+    """
+    if not Product.objects.filter(**{label: value}).exists():
+        return None
+    bearing = Product.objects.filter(product_id=product_id, **{label: former})
+    return get_product(product_id) if bearing.update(**{label: value}, updated_at=timezone.now()) else None
 
 
 def visible_by_id(product_ids: Sequence[str]) -> dict[str, Product]:

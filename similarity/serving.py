@@ -98,8 +98,8 @@ class LiveIndex:
         style = entries["style"]
         at = np.arange(len(style.rows))
         young = (find_sorted(style.rows, self.build.rows) < 0) & (find_rows(style.rows, style.rows) == at)
-        generation, count = self.build.manifest.seen["style"]
-        if style.generation == generation:
+        count, checksum = self.build.manifest.seen["style"]
+        if len(style.rows) >= count and style.checksum(count) == checksum:
             young &= at >= count  # what the build had before it and left out is of pictures that are gone
         rows, digests = style.rows[young], style.digests[young]
         if not len(rows):

@@ -51,7 +51,13 @@ class Entries:
     rows: Rows
     digests: Digests
     vectors: NDArray[np.float32]
-    generation: int = 0
+
+    def checksum(self, count: int) -> int:
+        """Stands for whose the first `count` entries are: the same only while they are of the same pictures.
+
+        A generation's number would not do: a space that was deleted and filled again starts with the first.
+        """
+        return zlib.crc32(self.digests[:count].tobytes(), zlib.crc32(self.rows[:count].tobytes()))
 
     def find(self, rows: Rows, digests: Digests) -> NDArray[np.int64]:
         """Positions (n,) of the vectors of these pictures; -1 where there is none, or one of another picture.
@@ -139,7 +145,7 @@ class Space:
         if verify:
             sound = [_checksum(key, vector) == key["crc"] for key, vector in zip(keys, vectors, strict=True)]
             rows[~np.array(sound, dtype=bool)] = DAMAGED
-        return Entries(rows, np.ascontiguousarray(keys["sha256"]), vectors, note.generation)
+        return Entries(rows, np.ascontiguousarray(keys["sha256"]), vectors)
 
     def read_whole(self, note: Note) -> tuple[NDArray[np.void], NDArray[np.float32]]:
         """Keys and mapped vectors up to the last pair that belongs together."""

@@ -13,7 +13,7 @@ from django.utils.translation import ngettext
 
 from similarity.forms import MODES, Panel
 from similarity.modes import BALANCES
-from similarity.products import Product
+from similarity.products import Product, label_name
 from similarity.refining import Relaxed
 from similarity.services import (
     COMPARED,
@@ -56,7 +56,7 @@ def similar_panel(context: RequestContext, product: Product, k: int = DEFAULT_K)
         "panel": panel,
         "modes": MODES,
         "balances": BALANCES,
-        "wishes": [(label, _label(label), value) for label in COMPARED if (value := getattr(product, label))],
+        "wishes": [(label, label_name(label), value) for label in COMPARED if (value := getattr(product, label))],
         "heading": _("Similar items"),
         "reason": reason or _("Nothing else in the catalogue is enough like it."),
     }
@@ -78,17 +78,13 @@ def chips(match: Match) -> list[tuple[str, str]]:
     """(kind, words) of what agrees and what differs: ("same", "same gender"), ("different", "Blue, not Navy")."""
     said = []
     if match.same:
-        labels = get_text_list([_label(name) for name in match.same], _("and"))
+        labels = get_text_list([label_name(name) for name in match.same], _("and"))
         said.append(("same", _("same %(labels)s") % {"labels": labels}))
     for own, other in match.different.values():
         said.append(("different", _("%(other)s, not %(own)s") % {"other": other, "own": own}))
     if match.more:
         said.append(("more", ngettext("%(n)d more like it", "%(n)d more like it", match.more) % {"n": match.more}))
     return said
-
-
-def _label(name: str) -> str:
-    return str(Product._meta.get_field(name).verbose_name)  # type: ignore[union-attr]
 
 
 @register.inclusion_tag("similarity/index_status.html", name="index_status")

@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 import pytest
+from django.core.management import call_command
 from playwright.sync_api import Browser, Page, ViewportSize, expect
 
 PHONE = ViewportSize(width=390, height=844)
@@ -153,13 +154,17 @@ def test_the_browser_has_nothing_to_complain_of(page: Page, shop: str, complaint
     assert complaints == []
 
 
-def test_the_admin_looks_after_products_and_tells_of_the_index(
-    page: Page, shop: str, complaints: list[str], admin_user: Any
-) -> None:
+def log_in(page: Page, shop: str) -> None:
     page.goto(f"{shop}/admin/")
     page.get_by_label("Username").fill("admin")
     page.get_by_label("Password").fill("password")
     page.get_by_role("button", name="Log in").click()
+
+
+def test_the_admin_looks_after_products_and_tells_of_the_index(
+    page: Page, shop: str, complaints: list[str], admin_user: Any
+) -> None:
+    log_in(page, shop)
     index = page.locator(".index-status")
     expect(index).to_contain_text("efficientnet-lite0")
     expect(index).to_contain_text("40 × 384")
@@ -168,4 +173,23 @@ def test_the_admin_looks_after_products_and_tells_of_the_index(
     expect(page.locator("#result_list img").first).to_be_visible()
     page.locator("#result_list tbody th a").first.click()
     expect(page.get_by_role("link", name=re.compile("View on site", re.IGNORECASE))).to_be_visible()
+    assert complaints == []
+
+
+def test_the_admin_switches_builds_and_shows_labels_in_doubt_on_a_phone_too(
+    page: Page, shop: str, complaints: list[str], admin_user: Any
+) -> None:
+    for name in ("spring", "summer", "autumn"):
+        call_command("build_index", model="efficientnet-lite0", name=name, verbosity=0)
+    page.set_viewport_size(PHONE)
+    log_in(page, shop)
+    page.get_by_role("link", name="Compare and switch builds").click()
+    page.get_by_role("button", name=re.compile("Use this one.*spring")).click()
+    expect(page.locator(".messagelist")).to_contain_text("Build spring")
+    page.get_by_role("button", name="Go back to the former").click()
+    expect(page.locator(".messagelist")).to_contain_text("Build autumn")
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    page.goto(f"{shop}/admin/similarity/labeldoubt/")
+    expect(page.locator(".doubt img").first).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
     assert complaints == []

@@ -19,8 +19,9 @@ from similarity.reports import report_on
 
 class Command(BaseCommand):
     help = (
-        "Embeds the pictures that have no embedding yet, builds the index and publishes it in one step. "
-        "Stopped anywhere, it goes on from there the next time. What it has published is then judged, as by "
+        "Embeds the pictures that have no embedding yet, builds the index and publishes it in one step (with "
+        "--hold, without publishing it; `builds` lists and switches). "
+        "Stopped anywhere, it goes on from there the next time. What it has built is then judged, as by "
         "evaluate_similarity but on three halves, and the report kept."
     )
 
@@ -30,13 +31,27 @@ class Command(BaseCommand):
             help="efficientnet-lite0 (comes with Vitrine), a Hub id as facebook/dinov2-small, or a folder. "
             "Default: VITRINE_MODEL, else the model of the published index, else facebook/dinov2-small.",
         )
+        parser.add_argument(
+            "--name",
+            help="What the build is called. Default: as the published one where that is of the same model, else as the "
+            "model.",
+        )
+        parser.add_argument(
+            "--hold", action="store_true", help="Store the build and do not publish it: `builds --use NAME` does."
+        )
         parser.add_argument("--full", action="store_true", help="Embed every picture anew.")
-        parser.add_argument("--no-report", action="store_true", help="Do not judge what was published.")
+        parser.add_argument("--no-report", action="store_true", help="Do not judge what was built.")
         parser.add_argument("--json", action="store_true", help="Print one JSON object at the end.")
 
     def handle(self, *args: Any, **options: Any) -> None:
         with told_in_a_sentence():
-            report = build_index(options["model"], full=options["full"], progress=_progress_bar)
+            report = build_index(
+                options["model"],
+                name=options["name"],
+                hold=options["hold"],
+                full=options["full"],
+                progress=_progress_bar,
+            )
             self.stdout.write(json.dumps(report.to_json()) if options["json"] else _summary(report))
             judged = report_on(report.index) if report.changed and not options["no_report"] else None
         if judged and not options["json"]:
@@ -63,12 +78,22 @@ def _summary(report: BuildReport) -> str:
         lines.append(f"{report.reused} pictures had their embeddings already.")
     if report.failed:
         lines.append(f"{report.failed} pictures could not be read; they stay out of the index.")
-    if report.changed:
-        lines.append(f"Published index {report.index}: {report.looks} looks of {report.dimension} dimensions.")
+    lines.append(_about_build(report))
+    if report.built:
         lines.append(_about_adapter(report.adapter))
-    else:
-        lines.append(f"Nothing has changed since index {report.index} ({report.looks} looks); it stays published.")
+    if not report.published:
+        lines.append(f"It is not published. To publish it: python manage.py builds --use {report.index}")
     return "\n".join(lines)
+
+
+def _about_build(report: BuildReport) -> str:
+    size = f"{report.looks} looks of {report.dimension} dimensions, called {report.name}"
+    if report.built:
+        return f"{'Published' if report.published else 'Stored'} index {report.index}: {size}."
+    if report.changed:
+        return f"Published index {report.index}, which was stored already: {size}."
+    stays = "; it stays published" if report.published else ""
+    return f"Nothing has changed since index {report.index} ({report.looks} looks){stays}."
 
 
 def _about_adapter(adapter: dict[str, Any]) -> str:

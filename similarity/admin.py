@@ -1,0 +1,224 @@
+"""Pages of the admin: the builds of the index side by side, and the labels in doubt."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
+from django.core.paginator import Paginator
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
+from django.utils.decorators import method_decorator
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_POST
+
+from similarity import products
+from similarity.builds import BuildError, Manifest
+from similarity.comparing import compare
+from similarity.doubts import Doubt, label_doubts
+from similarity.models import IndexBuild, LabelDoubt
+from similarity.products import Product
+from similarity.publishing import roll_back, stored_builds, use_build
+from similarity.services import SimilarityUnavailable, live_index
+from similarity.serving import serving_error
+
+if TYPE_CHECKING:
+    PageModelAdmin = admin.ModelAdmin[Any]  # the log names products too
+else:  # generic for the type checker only
+    PageModelAdmin = admin.ModelAdmin
+
+DOUBTS_A_PAGE = 20
+MAX_PRODUCTS_WITH_DOUBTS = 5000
+"""Every product is compared with every other one: 1 s for 2,000 products, 8 s for 5,000, and the square of it on."""
+SHOWN_NEIGHBOURS = 6
+
+
+class PageAdmin(PageModelAdmin):
+    """One page in the place of a list of rows; there are no rows to add, edit or delete."""
+
+    def get_urls(self) -> list[URLPattern]:
+        return [self._path("", self.changelist_view, "changelist")]
+
+    def _path(self, route: str, view: Any, name: str) -> URLPattern:
+        guarded: Any = self.admin_site.admin_view(view)
+        pattern: URLPattern = path(route, guarded, name=f"similarity_{self.opts.model_name}_{name}")
+        return pattern
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def _page(self, request: HttpRequest, **context: Any) -> TemplateResponse:
+        context |= {
+            **self.admin_site.each_context(request),
+            "title": str(self.opts.verbose_name_plural).capitalize(),
+            "opts": self.opts,
+            "may_change": self.has_change_permission(request),
+        }
+        template = f"admin/similarity/{self.opts.model_name}/change_list.html"
+        return TemplateResponse(request, template, context)
+
+    def _refuse_without(self, permitted: bool) -> None:
+        if not permitted:
+            raise PermissionDenied
+
+    def _back(self, request: HttpRequest) -> HttpResponse:
+        """To the list, at the place where the form stood."""
+        where = reverse(f"admin:similarity_{self.opts.model_name}_changelist")
+        return HttpResponseRedirect(f"{where}?{request.GET.urlencode()}" if request.GET else where)
+
+
+@admin.register(IndexBuild)
+class IndexBuildAdmin(PageAdmin):
+    """The stored builds; switching asks for the permission to change them."""
+
+    def get_urls(self) -> list[URLPattern]:
+        return [*super().get_urls(), self._path("switch/", self.switch_view, "switch")]
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        self._refuse_without(self.has_view_permission(request))
+        builds = stored_builds()
+        comparison = compare(builds)
+        return self._page(
+            request,
+            builds=builds,
+            current=next((build for build in builds if build.current), None),
+            former=next((build for build in builds if build.former), None),
+            judged=comparison.judged,
+            figures=[(_in_words(label), row) for label, row in comparison.figures.items()],
+            trouble=serving_error(),
+        )
+
+    @method_decorator(require_POST)
+    def switch_view(self, request: HttpRequest) -> HttpResponse:
+        """Publish the `build` named, or else the former one; refused where `current` is no longer current."""
+        self._refuse_without(self.has_change_permission(request))
+        wanted, current = request.POST.get("build", ""), request.POST.get("current") or None
+        try:
+            manifest = use_build(wanted, current) if wanted else roll_back(current)
+        except (BuildError, OSError) as error:
+            self.message_user(request, str(error), messages.ERROR)
+            return self._back(request)
+        self._note(request, manifest, current)
+        return self._back(request)
+
+    def _note(self, request: HttpRequest, manifest: Manifest, before: str | None) -> None:
+        build = IndexBuild(id=manifest.id, name=manifest.name)
+        self.log_change(request, build, f"Published instead of {before or 'none'}.")
+        said = _(
+            "Build %(build)s answers now: %(looks)d looks of %(model)s. Running servers notice at their next question."
+        )
+        self.message_user(
+            request, said % {"build": build, "looks": manifest.count, "model": manifest.model}, messages.SUCCESS
+        )
+
+
+@dataclass(frozen=True)
+class ShownDoubt:
+    """A doubt with the products that the page shows of it."""
+
+    doubt: Doubt
+    product: Product
+    neighbours: list[Product]
+    label: str
+
+
+@admin.register(LabelDoubt)
+class LabelDoubtAdmin(PageAdmin):
+    """The labels in doubt, the worst first; the permissions are those on products."""
+
+    def get_urls(self) -> list[URLPattern]:
+        return [*super().get_urls(), self._path("accept/", self.accept_view, "accept")]
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return _may(request, "view") or _may(request, "change")
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return _may(request, "change")
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return self.has_view_permission(request)
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        self._refuse_without(self.has_view_permission(request))
+        chosen = request.GET.get("label", "")
+        labels = [chosen] if chosen in products.LABELS else list(products.LABELS)
+        doubts, trouble = _doubts(labels)
+        page = Paginator(doubts, DOUBTS_A_PAGE).get_page(request.GET.get("p"))
+        links = [(name, products.label_name(name), f"?{urlencode({'label': name})}") for name in products.LABELS]
+        return self._page(
+            request,
+            page=page,
+            page_range=page.paginator.get_elided_page_range(page.number),
+            shown=_shown(page.object_list),
+            trouble=trouble,
+            chosen=chosen if labels == [chosen] else "",
+            filters=[("", _("All"), "?"), *links],
+        )
+
+    @method_decorator(require_POST)
+    def accept_view(self, request: HttpRequest) -> HttpResponse:
+        """Give the product the label that its neighbours bear, if it still bears the one that was shown."""
+        self._refuse_without(self.has_change_permission(request))
+        product_id, label, value, suggestion = (
+            request.POST.get(name, "") for name in ("product_id", "label", "value", "suggestion")
+        )
+        product = products.relabel(product_id, label, value, suggestion) if label in products.LABELS else None
+        if product is None:
+            self.message_user(request, _("Nothing was changed: the product is no longer as shown."), messages.ERROR)
+            return self._back(request)
+        said = {"label": products.label_name(label), "value": value, "suggestion": suggestion, "product": product}
+        self.log_change(
+            request, product, _("Changed %(label)s from %(value)s to %(suggestion)s, as its neighbours are.") % said
+        )
+        self.message_user(
+            request, _("%(product)s: %(label)s is %(suggestion)s now, no longer %(value)s.") % said, messages.SUCCESS
+        )
+        return self._back(request)
+
+
+def _may(request: HttpRequest, action: str) -> bool:
+    options = Product._meta
+    return request.user.has_perm(f"{options.app_label}.{action}_{options.model_name}")
+
+
+def _doubts(labels: list[str]) -> tuple[list[Doubt], str]:
+    """The doubts, and why there are none where they cannot be had."""
+    try:
+        count = live_index().count
+        if count <= MAX_PRODUCTS_WITH_DOUBTS:
+            return label_doubts(labels), ""
+    except SimilarityUnavailable as error:
+        return [], str(error)
+    said = _(
+        "The index holds %(count)d products; comparing each with every other one takes too long for a page "
+        "(at most %(limit)d). On the command line: python manage.py label_doubts"
+    )
+    return [], said % {"count": count, "limit": MAX_PRODUCTS_WITH_DOUBTS}
+
+
+def _shown(doubts: Any) -> list[ShownDoubt]:
+    """With one query; a product that was hidden a moment ago is passed over."""
+    ids = {each for doubt in doubts for each in (doubt.product_id, *doubt.neighbours[:SHOWN_NEIGHBOURS])}
+    found = products.visible_by_id(list(ids))
+    return [
+        ShownDoubt(
+            doubt,
+            found[doubt.product_id],
+            [found[each] for each in doubt.neighbours[:SHOWN_NEIGHBOURS] if each in found],
+            products.label_name(doubt.label),
+        )
+        for doubt in doubts
+        if doubt.product_id in found
+    ]
+
+
+def _in_words(labels: str) -> str:
+    """A report's "product_type+gender" as people say it; what is no label of ours stays as it is."""
+    return " + ".join(products.label_name(each) if each in products.LABELS else each for each in labels.split("+"))
