@@ -14,7 +14,7 @@ from similarity import products
 from similarity.building import BuildReport, build_index
 from similarity.management.arguments import told_in_a_sentence
 from similarity.pipeline import Batch
-from similarity.reports import report_on
+from similarity.reports import report_on, stored_report
 
 
 class Command(BaseCommand):
@@ -53,7 +53,8 @@ class Command(BaseCommand):
                 progress=_progress_bar,
             )
             self.stdout.write(json.dumps(report.to_json()) if options["json"] else _summary(report))
-            judged = report_on(report.index) if report.changed and not options["no_report"] else None
+            unjudged = report.changed or stored_report(report.index) is None
+            judged = report_on(report.index) if unjudged and not options["no_report"] else None
         if judged and not options["json"]:
             self.stdout.write(_about_report(judged))
 
