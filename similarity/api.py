@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -23,6 +25,7 @@ from similarity.services import (
     DEFAULT_K,
     MAX_K,
     MAX_SEVERAL,
+    NothingToCompare,
     SimilarityUnavailable,
     index_status,
     similar_to,
@@ -37,6 +40,12 @@ class ServiceUnavailable(APIException):
     status_code = status.HTTP_503_SERVICE_UNAVAILABLE
     default_detail = "Similarity is not available right now."
     default_code = "unavailable"
+
+
+class Conflict(APIException):
+    status_code = status.HTTP_409_CONFLICT
+    default_detail = "The products cannot be compared as they are now."
+    default_code = "conflict"
 
 
 class MatchSerializer(serializers.Serializer[Any]):
@@ -63,18 +72,23 @@ class AnswerSerializer(serializers.Serializer[Any]):
     matches = MatchSerializer(many=True)
 
 
-class QuestionSerializer(serializers.Serializer[Any]):
-    """How many matches, and how the parts of a look are weighed."""
+class MixSerializer(serializers.Serializer[Any]):
+    """How the parts of a look are weighed."""
 
-    k = serializers.IntegerField(min_value=1, max_value=MAX_K, default=DEFAULT_K)
     mix = serializers.CharField(required=False, max_length=200)
-    collapse = serializers.BooleanField(default=False)
 
     def validate_mix(self, value: str) -> Any:
         try:
             return parse_mix(value)
         except MixError as error:
             raise serializers.ValidationError(str(error)) from error
+
+
+class QuestionSerializer(MixSerializer):
+    """How many matches, and how the parts of a look are weighed."""
+
+    k = serializers.IntegerField(min_value=1, max_value=MAX_K, default=DEFAULT_K)
+    collapse = serializers.BooleanField(default=False)
 
 
 class ImageQuestionSerializer(QuestionSerializer):
@@ -236,10 +250,19 @@ class RecipeView(APIView):
 
 def _answer(ask: Any) -> Response:
     """The answer, with our errors as HTTP's."""
-    try:
+    with errors_as_http():
         return Response(ask())
+
+
+@contextmanager
+def errors_as_http() -> Iterator[None]:
+    """Our errors as the framework's."""
+    try:
+        yield
     except MixError as error:
         raise ValidationError({"mix": [str(error)]}) from error
+    except NothingToCompare as error:
+        raise Conflict(str(error)) from error
     except SimilarityUnavailable as error:
         raise ServiceUnavailable(str(error)) from error
 
