@@ -3,13 +3,13 @@
 from django.urls import path
 
 from catalog import converters  # noqa: F401  (registers <product_id:…>)
-from similarity import api, explain_views
+from similarity import api, explain_api
 
 urlpatterns = [
     path("products/<product_id:product_id>/similar/", api.SimilarView.as_view(), name="similar"),
     path(
         "products/<product_id:product_id>/explain/<product_id:other_id>/",
-        explain_views.ExplainView.as_view(),
+        explain_api.ExplainView.as_view(),
         name="explain",
     ),
     path("similar/", api.SeveralView.as_view(), name="similar-to-several"),

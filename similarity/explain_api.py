@@ -1,18 +1,13 @@
-"""Why are two products alike? The page and the API's answer."""
+"""Why two products are alike, over HTTP."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import logging
-from dataclasses import dataclass
 from typing import Any
 
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
-from django.shortcuts import render
+from django.http import Http404, HttpResponseBase
 from django.utils.cache import get_conditional_response
-from django.utils.translation import gettext as _
-from django.views.decorators.http import require_safe
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework import serializers
@@ -21,11 +16,9 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from similarity.api import MIX_PARAMETER, MixSerializer, errors_as_http
-from similarity.explaining import HeatMap, heat_maps_of
+from similarity.explaining import heat_maps_of
 from similarity.products import Product, get_product
-from similarity.services import Answer, NothingToCompare, SimilarityUnavailable, compare, live_index
-
-logger = logging.getLogger(__name__)
+from similarity.services import Answer, compare, live_index
 
 
 class HeatMapSerializer(serializers.Serializer[Any]):
@@ -87,7 +80,7 @@ class ExplainView(APIView):
     def get(self, request: Request, product_id: str, other_id: str) -> HttpResponseBase:
         question = MixSerializer(data=request.query_params)
         question.is_valid(raise_exception=True)
-        product, other = (_shown(wanted, staff=False) for wanted in (product_id, other_id))
+        product, other = (_visible(wanted) for wanted in (product_id, other_id))
         with errors_as_http():
             body = _to_json(compare(product, other, **question.validated_data))
             etag = _etag(body, product, other)
@@ -120,90 +113,8 @@ def _etag(body: dict[str, Any], *pictured: Product) -> str:
     return f'"{hashlib.sha256(json.dumps(of, sort_keys=True).encode()).hexdigest()[:32]}"'
 
 
-def _shown(product_id: str, *, staff: bool) -> Product:
-    """The product, as far as whoever asks may see it. Raises Http404."""
+def _visible(product_id: str) -> Product:
     product = get_product(product_id)
-    if product is None or not (product.is_visible or staff):
+    if product is None or not product.is_visible:
         raise Http404
     return product
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A region on a picture, in pixels, as SVG's attributes; `opacity` is its heat."""
-
-    x: str
-    y: str
-    width: str
-    height: str
-    opacity: str
-
-
-@dataclass(frozen=True)
-class Side:
-    """A product of the page, with what is laid over its picture."""
-
-    product: Product
-    cells: list[Cell]
-    seen: Cell | None
-    """What of the picture the network is given, where that is not all."""
-
-
-@dataclass(frozen=True)
-class PartShown:
-    """What a part adds to the score, and the most that it could, in hundredths."""
-
-    name: str
-    points: int
-    most: int
-
-
-@require_safe
-def why(request: HttpRequest, product_id: str, other_id: str) -> HttpResponse:
-    """Two products side by side, and where they match. Hidden products are there for staff only."""
-    staff = bool(request.user.is_staff)
-    product, other = (_shown(wanted, staff=staff) for wanted in (product_id, other_id))
-    match, parts, reason, status = None, [], "", 200
-    sides = [Side(one, [], None) for one in (product, other)]
-    try:
-        answer = compare(product, other)
-        match, parts = answer.matches[0], _parts(answer)
-        sides = [_side(each) for each in heat_maps_of(product, other)]
-    except NothingToCompare as error:
-        reason, status = str(error), 409
-    except SimilarityUnavailable as error:
-        logger.warning("%s and %s cannot be compared: %s", product_id, other_id, error)
-        reason, status = _("Where they match cannot be shown right now. Please come back soon."), 503
-    context = {"product": product, "other": other, "sides": sides, "match": match, "parts": parts, "reason": reason}
-    return render(request, "similarity/why.html", context, status=status)
-
-
-def _parts(answer: Answer) -> list[PartShown]:
-    names = {"style": _("Overall look"), "kind": _("Kind of product"), "colour": _("Colour")}
-    total = sum(abs(weight) for weight in answer.mix.values())
-    return [
-        PartShown(names.get(part, part), round(100 * value), round(100 * abs(answer.mix[part]) / total))
-        for part, value in answer.matches[0].parts.items()
-    ]
-
-
-def _side(heat_map: HeatMap) -> Side:
-    rows, columns = heat_map.heat.shape
-    left, top, right, bottom = heat_map.box
-    width, height = heat_map.product.image_width, heat_map.product.image_height
-
-    def cell(row: int, column: int, across: int, down: int, opacity: float) -> Cell:
-        step_x, step_y = (right - left) * width / columns, (bottom - top) * height / rows
-        return Cell(
-            *(f"{left * width + column * step_x:.1f}", f"{top * height + row * step_y:.1f}"),
-            *(f"{across * step_x:.1f}", f"{down * step_y:.1f}", f"{opacity:.2f}"),
-        )
-
-    cells = [
-        cell(row, column, 1, 1, float(heat_map.heat[row, column]))
-        for row in range(rows)
-        for column in range(columns)
-        if heat_map.heat[row, column] >= 0.01
-    ]
-    whole = right - left > 0.99 and bottom - top > 0.99
-    return Side(heat_map.product, cells, None if whole else cell(0, 0, columns, rows, 1))
