@@ -59,7 +59,7 @@ def measure(pairs: int, cells: int) -> tuple[dict[str, list[float]], list[float]
     catalogue = list(products.visible_products())
     rng = np.random.default_rng(0)
     drops: dict[str, list[float]] = {"warmest": [], "random": [], "coldest": []}
-    seconds = []
+    seconds: list[float] = []
     while len(seconds) < pairs:
         product = catalogue[rng.integers(len(catalogue))]
         near = [match.product for match in similar_to(product, 10, {"style": 1}, collapse=True).matches]
