@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -26,6 +28,7 @@ from similarity.services import (
     DEFAULT_K,
     MAX_K,
     MAX_SEVERAL,
+    NothingToCompare,
     SimilarityUnavailable,
     index_status,
     similar_to,
@@ -40,6 +43,12 @@ class ServiceUnavailable(APIException):
     status_code = status.HTTP_503_SERVICE_UNAVAILABLE
     default_detail = "Similarity is not available right now."
     default_code = "unavailable"
+
+
+class Conflict(APIException):
+    status_code = status.HTTP_409_CONFLICT
+    default_detail = "The products cannot be compared as they are now."
+    default_code = "conflict"
 
 
 class MatchSerializer(serializers.Serializer[Any]):
@@ -101,15 +110,26 @@ class LabelsField(serializers.Field[tuple[str, ...], str, str, Any]):
 _REFINED = ("collapse", "diversity", "min_score", "same", "differ", "relax")
 
 
-class QuestionSerializer(serializers.Serializer[Any]):
-    """How many matches, and how the parts of a look are weighed."""
+class MixSerializer(serializers.Serializer[Any]):
+    """How the parts of a look are weighed."""
 
-    k = serializers.IntegerField(min_value=1, max_value=MAX_K, default=DEFAULT_K)
     mix = serializers.CharField(
         required=False,
         max_length=200,
         help_text="Weights of the parts, as `style:1,colour:0.5`; default: the index's own.",
     )
+
+    def validate_mix(self, value: str) -> Any:
+        try:
+            return parse_mix(value)
+        except MixError as error:
+            raise serializers.ValidationError(str(error)) from error
+
+
+class QuestionSerializer(MixSerializer):
+    """How many matches, how the parts of a look are weighed, and what is done to the ranking."""
+
+    k = serializers.IntegerField(min_value=1, max_value=MAX_K, default=DEFAULT_K)
     collapse = serializers.BooleanField(
         default=False, help_text="Count products with the same or nearly the same picture as one."
     )
@@ -126,12 +146,6 @@ class QuestionSerializer(serializers.Serializer[Any]):
         help_text="Where fewer than k fulfil all wishes, let one after another give in, and say which.",
     )
     gender, category, sub_category, product_type, colour, usage = (_values() for _ in products.LABELS)
-
-    def validate_mix(self, value: str) -> Any:
-        try:
-            return parse_mix(value)
-        except MixError as error:
-            raise serializers.ValidationError(str(error)) from error
 
     def validate_min_score(self, value: str) -> float | str:
         if value == CALIBRATED:
@@ -308,10 +322,19 @@ class RecipeView(APIView):
 
 def _answer(ask: Any) -> Response:
     """The answer, with our errors as HTTP's."""
-    try:
+    with errors_as_http():
         return Response(ask())
+
+
+@contextmanager
+def errors_as_http() -> Iterator[None]:
+    """Our errors as the framework's."""
+    try:
+        yield
     except MixError as error:
         raise ValidationError({"mix": [str(error)]}) from error
+    except NothingToCompare as error:
+        raise Conflict(str(error)) from error
     except SimilarityUnavailable as error:
         raise ServiceUnavailable(str(error)) from error
 

@@ -3,10 +3,15 @@
 from django.urls import path
 
 from catalog import converters  # noqa: F401  (registers <product_id:…>)
-from similarity import api
+from similarity import api, explain_api
 
 urlpatterns = [
     path("products/<product_id:product_id>/similar/", api.SimilarView.as_view(), name="similar"),
+    path(
+        "products/<product_id:product_id>/explain/<product_id:other_id>/",
+        explain_api.ExplainView.as_view(),
+        name="explain",
+    ),
     path("similar/", api.SeveralView.as_view(), name="similar-to-several"),
     path("search/image/", api.ImageSearchView.as_view(), name="search-image"),
     path("index/", api.IndexView.as_view(), name="index"),

@@ -11,8 +11,11 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from PIL import Image
 
+Box = tuple[float, float, float, float]
+"""(left, top, right, bottom)."""
 BICUBIC = 3
 """Pillow's number, which preprocessors' files use too."""
+MOST_ELONGATED = 8
 
 
 @dataclass(frozen=True)
@@ -32,25 +35,43 @@ class Crop:
     def __call__(self, image: Image.Image) -> NDArray[np.uint8]:
         """(height, width, 3) uint8."""
         image = limit_elongation(image)
-        width, height = image.size
+        # Only what stays after the crop is resampled: the same pixels for two thirds of the work.
+        return np.asarray(
+            image.resize((self.width, self.height), self.resample, self._kept(*image.size)), dtype=np.uint8
+        )
+
+    def box(self, width: int, height: int) -> Box:
+        """Where in a picture of that size the pixels lie that it keeps, as fractions of its sides."""
+        left, top, right, bottom = middle(width, height)
+        kept = self._kept(right - left, bottom - top)
+        return (
+            (left + kept[0]) / width,
+            (top + kept[1]) / height,
+            (left + kept[2]) / width,
+            (top + kept[3]) / height,
+        )
+
+    def _kept(self, width: int, height: int) -> Box:
+        """The pixels kept of a picture of that size, which is no longer than `limit_elongation` allows."""
         shorter = min(width, height)
         # Truncated, as transformers' processors do, so that both see the same pixels.
         size = (int(self.shorter_px * width / shorter), int(self.shorter_px * height / shorter))
         left, top = (size[0] - self.width) // 2, (size[1] - self.height) // 2
-        # Only what stays after the crop is resampled: the same pixels for two thirds of the work.
         across, down = width / size[0], height / size[1]
-        box = (left * across, top * down, (left + self.width) * across, (top + self.height) * down)
-        return np.asarray(image.resize((self.width, self.height), self.resample, box), dtype=np.uint8)
+        return (left * across, top * down, (left + self.width) * across, (top + self.height) * down)
 
 
-def limit_elongation(image: Image.Image, most: int = 8) -> Image.Image:
-    """The picture, or its middle where one side is over `most` times the other.
+def limit_elongation(image: Image.Image) -> Image.Image:
+    """The picture, or its middle where one side is over `MOST_ELONGATED` times the other.
 
     Bringing the shorter side of a picture of 10,000 × 1 pixels to 256 would take gigabytes.
     """
-    width, height = image.size
-    new_width, new_height = min(width, most * height), min(height, most * width)
-    if (new_width, new_height) == (width, height):
-        return image
+    box = middle(*image.size)
+    return image if box == (0, 0, *image.size) else image.crop(box)
+
+
+def middle(width: int, height: int) -> tuple[int, int, int, int]:
+    """(left, top, right, bottom) in pixels of what `limit_elongation` leaves of a picture of that size."""
+    new_width, new_height = min(width, MOST_ELONGATED * height), min(height, MOST_ELONGATED * width)
     left, top = (width - new_width) // 2, (height - new_height) // 2
-    return image.crop((left, top, left + new_width, top + new_height))
+    return (left, top, left + new_width, top + new_height)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from similarity import products
 from similarity.builds import REPAIR, BuildError, Manifest, NoBuild
-from similarity.embedders import EmbedderError, get_embedder
+from similarity.embedders import Embedder, EmbedderError, get_embedder
 from similarity.indexes import VectorIndexError
 from similarity.mix import Mix
 from similarity.products import Product
@@ -34,6 +34,10 @@ DIVERSE_AMONG = 3
 
 class SimilarityUnavailable(Exception):
     """There is nothing to answer from; the message names the command that mends it."""
+
+
+class NothingToCompare(Exception):
+    """A product has nothing yet by which it could be compared; the message says which and why."""
 
 
 COMPARED = ("product_type", "gender", "colour")
@@ -117,6 +121,28 @@ def similar_to(product: Product, k: int = DEFAULT_K, mix: Mix | None = None, ref
     return _answer(live, _Question(look, k, mix, unknown, refinement, (product,), product.product_id))
 
 
+def compare(product: Product, other: Product, mix: Mix | None = None) -> Answer:
+    """What `similar_to` says of one other product: the match with it, alone. `missing_parts` are those either lacks.
+
+    Raises NothingToCompare where one has no picture, or none that was embedded yet; else as `similar_to`.
+    """
+    live = live_index()
+    layout = live.build.layout
+    mix, missing = layout.usable_mix(mix)
+    looks = []
+    for one in (product, other):
+        if one.embedding_row is None:
+            raise NothingToCompare(f"The product {one.product_id} has no picture.")
+        if (look := _look_of(live, one)) is None:
+            raise NothingToCompare(f"The picture of {one.product_id} is new and waits for the index. {REPAIR}")
+        missing += tuple(part for part in layout.missing_parts(look) if mix[part] and part not in missing)
+        looks.append(look)
+    query = looks[0] * layout.query_weights(mix)
+    parts = {name: float(values[0]) for name, values in layout.contributions(query, looks[1][np.newaxis]).items()}
+    match = Match(other, float(query @ looks[1]), parts, **_agreement(product, other))
+    return Answer(product.product_id, (match,), mix, missing)
+
+
 def similar_to_several(
     like: Sequence[Product],
     unlike: Sequence[Product] = (),
@@ -157,20 +183,30 @@ def similar_to_image(
     live = live_index()
     mix, unknown = live.build.layout.usable_mix(mix)
     vectors = {}
-    for space, identity in live.build.manifest.identities.items():
-        name = live.build.manifest.model if space == "style" else space
-        embedder = get_embedder(name)
+    for space in live.build.manifest.identities:
+        embedder = embedder_of(live, space)
         try:
-            if embedder.identity() != identity:
-                raise SimilarityUnavailable(
-                    f"The index was built with another version of {name} (its weights, its preprocessing or an "
-                    f"option differ). {REPAIR}"
-                )
             vectors[space] = embedder.embed([image])
         except EmbedderError as error:
             raise SimilarityUnavailable(str(error)) from error
     look = live.build.layout.compose(vectors)[0]
     return _answer(live, _Question(look, k, mix, unknown, refinement))
+
+
+def embedder_of(live: LiveIndex, space: str) -> Embedder:
+    """The embedder that made the index's vectors of a space. Raises SimilarityUnavailable where it cannot be had."""
+    manifest = live.build.manifest
+    name = manifest.model if space == "style" else space
+    embedder = get_embedder(name)
+    try:
+        if embedder.identity() == manifest.identities[space]:
+            return embedder
+    except EmbedderError as error:
+        raise SimilarityUnavailable(str(error)) from error
+    raise SimilarityUnavailable(
+        f"The index was built with another version of {name} (its weights, its preprocessing or an option differ). "
+        f"{REPAIR}"
+    )
 
 
 def live_index() -> LiveIndex:

@@ -2,12 +2,15 @@
 
 from django.urls import path
 
-from similarity import api, views
+from catalog import converters  # noqa: F401  (registers <product_id:…>)
+from similarity import api, views, why_page
 
 app_name = "similarity"
 urlpatterns = [
     path("get_similar", api.RecipeView.as_view(), name="get-similar"),
     path("like/", views.like, name="like"),
+    # Before the catalogue's own pages: an id may contain slashes.
+    path("products/<product_id:product_id>/why/<product_id:other_id>/", why_page.why, name="why"),
     path("healthz", views.alive, name="alive"),
     path("readyz", views.ready, name="ready"),
 ]

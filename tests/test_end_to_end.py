@@ -81,9 +81,14 @@ def test_page_api_and_command_give_the_same_list(shop: Shop) -> None:
     page = shop.get("/products/V0001/").text
     panel = page[page.index("<section", page.index("</h1>")) :]
     on_page = list(dict.fromkeys(re.findall(r'href="/products/([^/"]+)/"', panel)))
-    api = [match["product_id"] for match in shop.get("/api/v1/products/V0001/similar/").json()["matches"]]
-    command = [match["product_id"] for match in json.loads(shop.manage("similar", "V0001", "--json"))["matches"]]
-    assert on_page == api == command
+    refined = "collapse=true&diversity=0.15&min_score=calibrated"
+    answer = shop.get(f"/api/v1/products/V0001/similar/?{refined}").json()
+    options = ("--collapse", "--diversity", "0.15", "--min-score", "calibrated", "--json")
+    assert json.loads(shop.manage("similar", "V0001", *options)) == answer
+    assert on_page == [match["product_id"] for match in answer["matches"]]
+    raw = shop.get("/api/v1/products/V0001/similar/").json()
+    assert json.loads(shop.manage("similar", "V0001", "--json")) == raw
+    assert raw["matches"][0] == {**answer["matches"][0], "more": 0}
 
 
 def test_pictures_and_styles_are_served_with_debug_off(shop: Shop) -> None:

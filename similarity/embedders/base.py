@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from similarity.regions import Regions
 from similarity.vectors import Matrix, unit
 
 if TYPE_CHECKING:
@@ -113,6 +114,10 @@ class Embedder(ABC):
     def embed(self, images: Sequence[Image.Image]) -> Matrix:
         """Vectors (n, dim) float32 of RGB pictures, as soon as possible."""
         return self.vectors(self.infer(np.stack([self.prepare(image) for image in images])))
+
+    def regions(self, image: Image.Image) -> Regions:
+        """What is seen in each region of an RGB picture. Raises EmbedderError where regions are not told apart."""
+        raise EmbedderError(f"{self.name} does not tell the regions of a picture apart.")
 
 
 def file_sha256(*paths: Path) -> str:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from similarity.embedders.base import EmbedderError, Identity, ModelUnavailable, file_sha256
 from similarity.embedders.network import NetworkEmbedder
-from similarity.preprocessing import Crop
+from similarity.preprocessing import Box, Crop
 from similarity.runtimes import Network
 from similarity.runtimes.choice import chosen_vectors
 
@@ -68,13 +68,23 @@ class EfficientNetEmbedder(NetworkEmbedder):
         key = f"{self.name}-{_verified_weights()[1][:12]}-{self._variant}"
         return Network(key, lambda: _load(flip=self.flip), self._crop.mean, self._crop.scale)
 
+    def region_network(self) -> Network:
+        """With `flip`, each region's mean with what its mirror image gives: a shoe matches one that points the other
+        way, as it does in the pooled vectors.
+        """
+        key = f"{self.name}-{_verified_weights()[1][:12]}-{self._variant}-regions"
+        return Network(key, lambda: _load(flip=self.flip, pooled=False), self._crop.mean, self._crop.scale)
+
+    def box(self, width: int, height: int) -> Box:
+        return self._crop.box(width, height)
+
     @property
     def _variant(self) -> str:
         return f"{self.normalisation}{'-flip' if self.flip else ''}"
 
 
-def _load(*, flip: bool) -> Any:
-    """The network up to the mean over its last feature map, as a torch module."""
+def _load(*, flip: bool, pooled: bool = True) -> Any:
+    """The network up to the mean over its last feature map, or up to that map itself, as a torch module."""
     import torch
     from efficientnet_lite_pytorch import EfficientNet
 
@@ -84,6 +94,9 @@ def _load(*, flip: bool) -> Any:
             self.network = network
 
         def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+            if not pooled:
+                features: torch.Tensor = self.network.extract_features(pixels)
+                return (features + self.network.extract_features(pixels.flip(3)).flip(3)) / 2 if flip else features
             vectors = self.pool(pixels)
             return vectors + self.pool(pixels.flip(3)) if flip else vectors
 

@@ -14,6 +14,8 @@ from django.conf import settings
 from numpy.typing import NDArray
 
 from similarity.embedders.base import Embedder, EmbedderError
+from similarity.preprocessing import Box
+from similarity.regions import Regions
 from similarity.runtimes import Network, RuntimeUnavailable, Session
 from similarity.runtimes.choice import choose_runtime, get_runtime
 from similarity.runtimes.gather import Gatherer
@@ -30,16 +32,38 @@ class NetworkEmbedder(Embedder):
         self._lock = threading.Lock()
         self._session: Session | None = None
         self._gatherer: Gatherer | None = None
+        self._region_gatherer: Gatherer | None = None
 
     @abstractmethod
     def network(self) -> Network:
         """The network and its normalisation; loads nothing."""
+
+    @abstractmethod
+    def region_network(self) -> Network:
+        """The same network, answering with what it has before pooling; loads nothing."""
+
+    @abstractmethod
+    def box(self, width: int, height: int) -> Box:
+        """What of a picture of that size the network is given, as fractions of its sides. Raises EmbedderError."""
+
+    def grid(self, unpooled: NDArray[np.float32], prepared: NDArray[Any]) -> NDArray[np.float32]:
+        """(h, w, dim) of what `region_network` gives of one prepared picture: a feature map (dim, h, w), here."""
+        return np.moveaxis(unpooled, 0, -1)
 
     def infer(self, prepared: NDArray[Any]) -> NDArray[np.floating]:
         """One batch as soon as possible. Pictures that several threads bring at once share one."""
         self._open(prepared[:1])
         assert self._gatherer is not None
         return self._gatherer.infer(prepared)
+
+    def regions(self, image: Image.Image) -> Regions:
+        """Pooling's mean is over these regions, but where a model pools its first token alone."""
+        box = self.box(*image.size)
+        prepared = self.prepare(image)
+        vectors = self.grid(self._open_regions(prepared[np.newaxis]).infer(prepared[np.newaxis])[0], prepared)
+        if not np.isfinite(vectors).all():
+            raise EmbedderError(f"{self.name} answered with values that are no numbers; are its weights whole?")
+        return Regions(vectors, box)
 
     def submit(self, prepared: NDArray[Any]) -> Future[NDArray[np.float32]]:
         return self._open(prepared[:1]).submit(prepared)
@@ -70,18 +94,33 @@ class NetworkEmbedder(Embedder):
             with self._lock:
                 if self._session is None:
                     choice = choose_runtime()
-                    cache = Path(settings.SIMILARITY["SPACES_DIR"]) / "converted"
-                    try:
-                        session = get_runtime(choice.runtime).open(
-                            self.network(), choice.precision, example, cache, calibration
-                        )
-                    except RuntimeUnavailable as error:
-                        raise EmbedderError(str(error)) from error
-                    self.use(session)
+                    self.use(_session(self.network(), choice.precision, example, calibration))
         assert self._session is not None
         return self._session
+
+    def _open_regions(self, example: NDArray[Any]) -> Gatherer:
+        """As `_open`, for regions. int8 would have to be fitted for them; few are asked for, so float does."""
+        if self._region_gatherer is None:
+            with self._lock:
+                if self._region_gatherer is None:
+                    choice = choose_runtime()
+                    precision = choice.precision
+                    if precision == "int8":
+                        precision = get_runtime(choice.runtime).best_float()
+                    self._region_gatherer = Gatherer(_session(self.region_network(), precision, example).infer)
+        return self._region_gatherer
 
     def use(self, session: Session) -> None:
         """Run the network in this session from now on; without it, in the runtime of the settings."""
         self._gatherer = Gatherer(session.infer)
         self._session = session
+
+
+def _session(
+    network: Network, precision: str, example: NDArray[Any], calibration: NDArray[Any] | None = None
+) -> Session:
+    cache = Path(settings.SIMILARITY["SPACES_DIR"]) / "converted"
+    try:
+        return get_runtime(choose_runtime().runtime).open(network, precision, example, cache, calibration)
+    except RuntimeUnavailable as error:
+        raise EmbedderError(str(error)) from error

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from similarity.embedders.base import Identity, ModelUnavailable, file_sha256
+from similarity.embedders.base import EmbedderError, Identity, ModelUnavailable, file_sha256
 from similarity.embedders.network import NetworkEmbedder
-from similarity.preprocessing import Crop, limit_elongation
+from similarity.preprocessing import Box, Crop, limit_elongation, middle
 from similarity.runtimes import Network
 from similarity.runtimes.choice import chosen_vectors
 
@@ -147,14 +147,52 @@ class TransformersEmbedder(NetworkEmbedder):
         return np.asarray(pixels, dtype=np.float32)
 
     def network(self) -> Network:
-        identity = self.identity()
-        key = f"{Path(self.name).name}-{identity.weights_sha256[:12]}-{self.pooling.replace('+', '-')}"
-        if self._crop is None:
-            return Network(key, self._load)
-        return Network(f"{key}-{identity.key}", self._load, self._crop.mean, self._crop.scale)
+        return self._network(self.pooling)
 
-    def _load(self) -> Any:
-        """The network and its pooling, as a torch module."""
+    def region_network(self) -> Network:
+        return self._network("none")
+
+    def _network(self, pooling: str) -> Network:
+        identity = self.identity()
+        key = f"{Path(self.name).name}-{identity.weights_sha256[:12]}-{pooling.replace('+', '-')}"
+        if self._crop is None:
+            return Network(key, lambda: self._load(pooling))
+        return Network(f"{key}-{identity.key}", lambda: self._load(pooling), self._crop.mean, self._crop.scale)
+
+    def box(self, width: int, height: int) -> Box:
+        if self._crop is not None:
+            return self._crop.box(width, height)
+        config = self._processor_config
+        size = config.get("size")
+        if config.get("do_center_crop") or not (isinstance(size, dict) and set(size) == {"height", "width"}):
+            raise EmbedderError(f"The image processor of {self.name} does not say where in a picture it looks.")
+        left, top, right, bottom = middle(width, height)
+        return (left / width, top / height, right / width, bottom / height)
+
+    def grid(self, unpooled: NDArray[np.float32], prepared: NDArray[Any]) -> NDArray[np.float32]:
+        """A feature map (dim, h, w), or tokens (n, dim) of which the last h × w are the patches, line by line.
+
+        Those before them (the class, registers) stand for no region. Networks that merge patches on their way, as
+        Swin does, have fewer and are refused.
+        """
+        if unpooled.ndim == 3:
+            return super().grid(unpooled, prepared)
+        height, width = prepared.shape[:2] if self._crop is not None else prepared.shape[1:]
+        patch = self._patch_px
+        rows, columns = (height // patch, width // patch) if patch else (0, 0)
+        if not 0 < rows * columns <= len(unpooled):
+            raise EmbedderError(f"{self.name} does not tell the regions of a picture apart.")
+        return unpooled[-rows * columns :].reshape(rows, columns, -1)
+
+    @cached_property
+    def _patch_px(self) -> int:
+        """The side of a patch, of the tower that sees; 0 where config.json names none."""
+        config = json.loads((self.folder / "config.json").read_text())
+        patch = config.get("vision_config", config).get("patch_size", 0)
+        return patch if isinstance(patch, int) else 0
+
+    def _load(self, pooling: str) -> Any:
+        """The network and its pooling ("none": the last hidden state as it is), as a torch module."""
         import torch
         from safetensors import SafetensorError
         from transformers import AutoModel
@@ -169,7 +207,6 @@ class TransformersEmbedder(NetworkEmbedder):
             raise ModelUnavailable(_ways_out(f"{self.name} cannot be loaded ({error})")) from error
         # Models of pictures and words, such as CLIP: only the tower that sees.
         network = getattr(network, "vision_model", network).float()
-        pooling = self.pooling
 
         class Pooled(torch.nn.Module):
             def __init__(self) -> None:
@@ -178,6 +215,8 @@ class TransformersEmbedder(NetworkEmbedder):
 
             def forward(self, pixels: torch.Tensor) -> torch.Tensor:
                 hidden: torch.Tensor = self.network(pixel_values=pixels).last_hidden_state
+                if pooling == "none":
+                    return hidden
                 if hidden.ndim == 4:
                     return hidden.mean((2, 3))
                 if pooling == "mean":

@@ -24,9 +24,10 @@ class RuntimeUnavailable(Exception):
 class Network:
     """A network, and how pixels are to be normalised for it.
 
-    `module()` gives the torch module, (n, 3, height, width) float32 → (n, dim): called only when it is needed,
-    which is never once a runtime has a converted copy of its own. `mean` and `scale` are those of a channel, of
-    pixels from 0 to 255; without them, pictures come normalised. `key` names weights and pooling.
+    `module()` gives the torch module, (n, 3, height, width) float32 → (n, dim) or whatever else a picture shall give:
+    called only when it is needed, which is never once a runtime has a converted copy of its own. `mean` and `scale`
+    are those of a channel, of pixels from 0 to 255; without them, pictures come normalised. `key` names weights and
+    output.
     """
 
     key: str
@@ -45,7 +46,7 @@ class Session(ABC):
 
     @abstractmethod
     def infer(self, batch: Batch) -> NDArray[np.float32]:
-        """(n, dim) float32 of a batch of any size, as soon as possible."""
+        """What the network gives, (n, …) float32, of a batch of any size, as soon as possible."""
 
     def submit(self, batch: Batch) -> Future[NDArray[np.float32]]:
         """The same for throughput: at most `lanes` of them are worth having under way."""

@@ -36,7 +36,7 @@ class Gatherer:
         self._waiting_lock = threading.Lock()
 
     def infer(self, batch: NDArray[Any]) -> NDArray[np.float32]:
-        """(n, dim) float32 of a batch (n, …); what `infer` raises is raised in every thread of the batch."""
+        """What `infer` gives of a batch (n, …): (n, …) float32. What it raises is raised in every thread of it."""
         mine = _Waiting(batch)
         with self._waiting_lock:
             self._waiting.append(mine)

@@ -116,7 +116,7 @@ def test_it_works_by_keyboard(page: Page, shop: str) -> None:
 @pytest.mark.parametrize("size", [PHONE, SMALLEST])
 def test_nothing_sticks_out_on_a_phone(page: Page, shop: str, size: ViewportSize) -> None:
     page.set_viewport_size(size)
-    for path in ("/", "/products/V0001/", "/?q=nothing", "/nowhere/"):
+    for path in ("/", "/products/V0001/", "/products/V0001/why/V0002/", "/?q=nothing", "/nowhere/"):
         page.goto(shop + path)
         assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), path
 
@@ -145,13 +145,40 @@ def test_pictures_are_there_and_take_their_place_before_they_come(page: Page, sh
         assert picture.get_attribute("alt")
 
 
-@pytest.mark.parametrize("path", ["/", "/?q=nothing", "/products/V0001/", "/api/docs/", "/admin/login/"])
+@pytest.mark.parametrize(
+    "path",
+    ["/", "/?q=nothing", "/products/V0001/", "/products/V0001/why/V0002/", "/api/docs/", "/admin/login/"],
+)
 def test_the_browser_has_nothing_to_complain_of(page: Page, shop: str, complaints: list[str], path: str) -> None:
     page.goto(shop + path)
     page.wait_for_load_state("networkidle")
     if path == "/api/docs/":
-        expect(page.locator(".opblock")).to_have_count(7)
+        expect(page.locator(".opblock")).to_have_count(8)
     assert complaints == []
+
+
+def test_why_a_similar_item_is_there(browser: Browser, shop: str) -> None:
+    """Without JavaScript: the maps lie where the network has looked, and are warm there."""
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(f"{shop}/products/V0001/")
+    page.get_by_role("link", name=re.compile("^Why")).first.click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Why similar?")
+    address = page.url.removeprefix(shop).replace("/why/", "/explain/")
+    answer = context.request.get(f"{shop}/api/v1{address}").json()
+    for at, side in enumerate(("product", "other")):
+        picture = page.locator(".pair__picture img").nth(at).bounding_box()
+        frame = page.locator(".heat__frame").nth(at).bounding_box()
+        assert picture is not None
+        assert frame is not None
+        left, top, right, bottom = answer[side]["box"]
+        # The outline adds a pixel on each side.
+        assert frame["x"] == pytest.approx(picture["x"] + left * picture["width"], abs=2)
+        assert frame["y"] == pytest.approx(picture["y"] + top * picture["height"], abs=2)
+        assert frame["width"] == pytest.approx((right - left) * picture["width"], abs=3)
+        assert frame["height"] == pytest.approx((bottom - top) * picture["height"], abs=3)
+        assert page.locator(".heat g").nth(at).locator("rect").count() > 3
+    context.close()
 
 
 def log_in(page: Page, shop: str) -> None:

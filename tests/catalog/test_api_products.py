@@ -65,6 +65,7 @@ def test_the_document_of_the_api_is_whole_and_its_page_needs_no_other_site(clien
     assert set(document["paths"]) >= {
         "/api/v1/products/",
         "/api/v1/products/{product_id}/",
+        "/api/v1/products/{product_id}/explain/{other_id}/",
         "/api/v1/products/{product_id}/similar/",
         "/api/v1/search/image/",
         "/api/v1/index/",

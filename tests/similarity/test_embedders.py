@@ -8,11 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 from django.core.exceptions import ImproperlyConfigured
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from similarity.embedders import Embedder, EmbedderError, ModelUnavailable, get_embedder
 from similarity.embedders.transformers import TransformersEmbedder
 from similarity.preprocessing import Crop, limit_elongation
+from similarity.regions import emptiness, heat_maps
+from similarity.runtimes.choice import choose_runtime
+from similarity.vectors import unit
 from tests.processes import environment, run_python
 from tests.similarity.random_models import save_clip, save_dinov2
 
@@ -188,3 +191,121 @@ def test_cropping_before_resizing_gives_the_pixels_of_cropping_after(size: tuple
     difference = np.abs(found - wanted)  # of rounding alone
     assert difference.max() <= 2
     assert (difference > 0).mean() < 0.02
+
+
+# --- regions -----------------------------------------------------------------------------------
+
+
+def test_efficientnets_regions_are_its_last_feature_map() -> None:
+    regions = get_embedder("efficientnet-lite0").regions(PICTURES[0])
+    assert regions.vectors.shape == (7, 7, 1280)
+    assert regions.vectors.dtype == np.float32
+    assert regions.box == pytest.approx((1 / 16, 0.5 - 7 / 16 * 3 / 4, 15 / 16, 0.5 + 7 / 16 * 3 / 4), abs=2e-3)
+
+
+def test_the_mean_of_the_regions_is_the_vector(float32: None) -> None:
+    embedder = get_embedder("efficientnet-lite0")
+    for image in PICTURES:
+        pooled = unit(embedder.regions(image).vectors.mean((0, 1))[np.newaxis])
+        assert pooled[0] @ embedder.embed([image])[0] > 0.999
+
+
+def test_a_transformers_regions_are_its_patches(tiny_dinov2: Path, float32: None) -> None:
+    import torch
+    from transformers import AutoImageProcessor, AutoModel
+
+    regions = TransformersEmbedder(str(tiny_dinov2)).regions(PICTURES[1])
+    pixels = AutoImageProcessor.from_pretrained(tiny_dinov2)(images=PICTURES[1], return_tensors="pt")
+    with torch.no_grad():
+        hidden = AutoModel.from_pretrained(tiny_dinov2).eval()(**pixels).last_hidden_state
+    assert regions.vectors.shape == (16, 16, 24)
+    np.testing.assert_allclose(regions.vectors.reshape(256, 24), hidden[0, 1:].numpy(), atol=2e-2)
+
+
+def test_registers_are_no_regions(tmp_path: Path) -> None:
+    from transformers import Dinov2WithRegistersConfig, Dinov2WithRegistersModel
+
+    save_dinov2(tmp_path, hidden_size=24, num_attention_heads=2, num_hidden_layers=1)
+    small = {"hidden_size": 24, "num_attention_heads": 2, "num_hidden_layers": 1, "num_register_tokens": 4}
+    Dinov2WithRegistersModel(Dinov2WithRegistersConfig(image_size=518, patch_size=14, **small)).save_pretrained(
+        tmp_path
+    )
+    assert get_embedder(str(tmp_path)).regions(PICTURES[0]).vectors.shape == (16, 16, 24)
+
+
+def test_the_picture_tower_of_clip_has_regions_too(tmp_path: Path) -> None:
+    from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel
+
+    small = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    vision = {**small, "image_size": 32, "patch_size": 16}
+    CLIPModel(CLIPConfig(text_config={**small, "vocab_size": 99}, vision_config=vision)).save_pretrained(tmp_path)
+    CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size=32).save_pretrained(tmp_path)
+    assert get_embedder(str(tmp_path)).regions(PICTURES[0]).vectors.shape == (2, 2, 16)
+
+
+def test_a_picture_that_is_squeezed_into_a_square_is_seen_whole(tmp_path: Path) -> None:
+    from transformers import ViTConfig, ViTImageProcessorPil, ViTModel
+
+    small = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    ViTModel(ViTConfig(**small, image_size=48, patch_size=16)).save_pretrained(tmp_path)
+    ViTImageProcessorPil(size={"height": 48, "width": 48}).save_pretrained(tmp_path)
+    regions = get_embedder(str(tmp_path)).regions(PICTURES[0])
+    assert regions.vectors.shape == (3, 3, 16)
+    assert regions.box == (0, 0, 1, 1)
+
+
+def test_a_network_that_merges_its_patches_is_refused_in_words(tmp_path: Path) -> None:
+    from transformers import SwinConfig, SwinModel, ViTImageProcessorPil
+
+    SwinModel(
+        SwinConfig(image_size=64, patch_size=4, embed_dim=8, depths=[1, 1], num_heads=[2, 2], window_size=4)
+    ).save_pretrained(tmp_path)
+    ViTImageProcessorPil(size={"height": 64, "width": 64}).save_pretrained(tmp_path)
+    with pytest.raises(EmbedderError, match="does not tell the regions"):
+        get_embedder(str(tmp_path)).regions(PICTURES[0])
+
+
+def test_colours_have_no_regions() -> None:
+    with pytest.raises(EmbedderError, match="colour does not tell the regions"):
+        get_embedder("colour").regions(PICTURES[0])
+
+
+@pytest.fixture(params=["efficientnet-lite0", "transformers"])
+def network(request: pytest.FixtureRequest, tiny_dinov2: Path) -> Embedder:
+    return get_embedder(str(tiny_dinov2) if request.param == "transformers" else request.param)
+
+
+def test_what_two_pictures_share_is_found_where_it_lies_in_each(network: Embedder) -> None:
+    """A striped square on white, at the top left of one picture and at the bottom right of the other."""
+    images = []
+    for left, top in ((40, 40), (150, 150)):
+        image = Image.new("RGB", (256, 256), (255, 255, 255))
+        for at in range(0, 64, 8):
+            ImageDraw.Draw(image).rectangle((left, top + at, left + 63, top + at + 3), (180, 20, 60))
+        images.append(image)
+    regions = [network.regions(image) for image in images]
+    empty = [emptiness(image, each) for image, each in zip(images, regions, strict=True)]
+    for heats, early in zip(heat_maps(regions[0].vectors, regions[1].vectors, *empty), (True, False), strict=True):
+        side = len(heats)
+        centre = (np.indices(heats.shape) * heats).sum((1, 2)) / heats.sum()
+        assert ((centre < 0.45 * side) if early else (centre > 0.5 * side)).all()
+        corner = heats[-side // 3 :, -side // 3 :] if early else heats[: side // 3, : side // 3]
+        assert corner.max() == 0
+
+
+def test_regions_need_no_torch_the_second_time(tmp_path: Path) -> None:
+    code = (
+        "import sys, django; django.setup()\n"
+        "from PIL import Image\n"
+        "from similarity.embedders import get_embedder\n"
+        "get_embedder('efficientnet-lite0').regions(Image.new('RGB', (300, 400), (90, 20, 20)))\n"
+        "print('torch' in sys.modules)"
+    )
+    runs = [run_python("-c", code, env=environment(tmp_path, VITRINE_RUNTIME="openvino")) for _ in range(2)]
+    assert [run.stdout.strip() for run in runs] == ["True", "False"]
+
+
+def test_int8_explains_in_float(settings: Any) -> None:
+    settings.SIMILARITY = {**settings.SIMILARITY, "RUNTIME": {"NAME": "openvino", "PRECISION": "int8"}}
+    assert choose_runtime().precision == "int8"
+    assert get_embedder("efficientnet-lite0").regions(PICTURES[0]).vectors.shape == (7, 7, 1280)
