@@ -197,6 +197,11 @@ class IndexStatusSerializer(serializers.Serializer[Any]):
     parts = serializers.DictField(child=serializers.FloatField())
     built_at = serializers.DateTimeField(allow_null=True)
     age_s = serializers.IntegerField(allow_null=True)
+    near_duplicates = serializers.DictField(
+        child=serializers.FloatField(),
+        help_text="By part, the cosine from which on two pictures are nearly the same; calibrated on the catalogue.",
+    )
+    cutoff = serializers.FloatField(allow_null=True, help_text="`min_score=calibrated` under the default mix.")
 
 
 class RecipeQuestionSerializer(serializers.Serializer[Any]):

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from similarity import products
 from similarity.builds import REPAIR, BuildError, Manifest, NoBuild
+from similarity.calibration import Calibration
 from similarity.embedders import Embedder, EmbedderError, get_embedder
 from similarity.indexes import VectorIndexError
 from similarity.mix import Mix
@@ -406,10 +407,18 @@ class IndexStatus:
     with_picture: int
     waiting: int
     trouble: str
+    calibration: Calibration | None = None
 
     @property
     def age_s(self) -> float | None:
         return (datetime.now(UTC) - self.manifest.created_at).total_seconds() if self.manifest else None
+
+    @property
+    def cutoff(self) -> float | None:
+        """The score under the default mix below which pages show nothing."""
+        if self.calibration is None or self.manifest is None:
+            return None
+        return self.calibration.cutoff({part["name"]: part["weight"] for part in self.manifest.parts})
 
     def to_json(self) -> dict[str, Any]:
         manifest = self.manifest
@@ -425,6 +434,8 @@ class IndexStatus:
             "parts": {part["name"]: part["weight"] for part in manifest.parts} if manifest else {},
             "built_at": manifest.created_at.isoformat() if manifest else None,
             "age_s": round(self.age_s) if self.age_s is not None else None,
+            "near_duplicates": dict(self.calibration.near_duplicates) if self.calibration else {},
+            "cutoff": self.cutoff,
         }
 
 
@@ -450,4 +461,5 @@ def index_status() -> IndexStatus:
         with_picture=len(pictures),
         waiting=waiting,
         trouble=str(error) if error else "",
+        calibration=live.build.calibration if live else None,
     )

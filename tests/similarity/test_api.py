@@ -111,6 +111,8 @@ def test_the_index_tells_what_it_holds(client: Client, shop: dict[str, Product],
     }
     assert status["build"] == current_manifest().id
     assert status["age_s"] >= 0
+    assert set(status["near_duplicates"]) == {"style", "colour"}
+    assert status["cutoff"] is None  # of four products, nothing can be said
 
 
 def test_a_broken_index_is_called_broken(client: Client, shop: dict[str, Product]) -> None:
