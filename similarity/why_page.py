@@ -11,6 +11,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_safe
+from numpy.typing import NDArray
 
 from similarity.explaining import HeatMap, heat_maps_of
 from similarity.products import get_product
@@ -36,6 +37,8 @@ class Overlay:
     columns: int
     rows: int
     cells: Sequence[tuple[int, int, str]]
+    words: str
+    """What it shows, for those who do not see it."""
 
 
 @dataclass(frozen=True)
@@ -92,4 +95,18 @@ def _overlay(heat_map: HeatMap) -> Overlay:
     x, y, width, height = (f"{100 * share:.2f}%" for share in (left, top, right - left, bottom - top))
     heats = np.ndenumerate(heat_map.heat)
     cells = [(column, row, f"{heat:.2f}") for (row, column), heat in heats if heat >= COLDEST]
-    return Overlay(x, y, width, height, columns, rows, cells)
+    return Overlay(x, y, width, height, columns, rows, cells, _in_words(heat_map.heat))
+
+
+def _in_words(heat: NDArray[np.float32]) -> str:
+    """Where the warmest region lies, in ninths."""
+    if heat.max() < COLDEST:
+        return _("Map of the places that match: there are none")
+    row, column = np.unravel_index(int(heat.argmax()), heat.shape)
+    places = [
+        [_("top left"), _("top"), _("top right")],
+        [_("left"), _("centre"), _("right")],
+        [_("bottom left"), _("bottom"), _("bottom right")],
+    ]
+    place = places[int(3 * (row + 0.5) / heat.shape[0])][int(3 * (column + 0.5) / heat.shape[1])]
+    return _("Map of the places that match; the warmest is at the %(place)s") % {"place": place}

@@ -85,13 +85,42 @@ def test_pictures_in_which_nothing_differs_are_cold_and_no_trouble() -> None:
         np.testing.assert_array_equal(heats, 0)
 
 
-def test_empty_is_what_is_pure_white_within_the_box() -> None:
+WHOLE = (0.0, 0.0, 1.0, 1.0)
+HALVES = Regions(np.zeros((2, 2, 1), np.float32), (0.25, 0, 0.75, 1))
+
+
+def test_empty_is_what_is_as_the_border_is() -> None:
     image = Image.new("RGB", (200, 100), (255, 255, 255))
     draw = ImageDraw.Draw(image)
-    draw.rectangle((50, 0, 99, 49), (240, 240, 240))  # a white shirt is greyer than its ground
-    draw.rectangle((0, 0, 10, 99), (0, 0, 0))  # outside the box
-    regions = Regions(np.zeros((2, 2, 1), np.float32), (0.25, 0, 0.75, 1))
-    np.testing.assert_array_equal(emptiness(image, regions), [[0, 1], [1, 1]])
+    draw.rectangle((50, 4, 99, 49), (246, 246, 246))  # a white shirt is greyer than its ground
+    draw.rectangle((0, 30, 10, 80), (0, 0, 0))  # outside the box
+    assert emptiness(image, HALVES) == pytest.approx(np.array([[0.1, 1], [1, 1]]), abs=0.03)
+
+
+def test_a_ground_that_shades_off_is_empty_too() -> None:
+    down, across = np.indices((100, 200)) / [[[100]], [[200]]] - 0.5
+    light = 230 - 60 * (down**2 + across**2) + 10 * across
+    pixels = np.repeat(light[..., np.newaxis], 3, axis=2)
+    pixels[20:50, 60:100] = 120
+    image = Image.fromarray(pixels.astype(np.uint8))
+    assert emptiness(image, HALVES) == pytest.approx(np.array([[1 - 30 * 40 / 2500, 1], [1, 1]]), abs=0.1)
+
+
+def test_a_product_that_reaches_the_border_is_not_empty() -> None:
+    image = Image.new("RGB", (100, 100), (240, 240, 250))
+    ImageDraw.Draw(image).rectangle((0, 0, 49, 99), (90, 30, 30))
+    ImageDraw.Draw(image).rectangle((0, 0, 60, 60), (240, 240, 250))
+    empty = emptiness(image, Regions(HALVES.vectors, WHOLE))
+    assert empty == pytest.approx(np.array([[1, 1], [0.2, 1]]), abs=0.1)
+
+
+def test_without_an_even_border_nothing_is_empty() -> None:
+    np.testing.assert_array_equal(emptiness(gradient(300, 400, seed=2), HALVES), 0)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 3000), (3000, 1)])
+def test_odd_pictures_are_no_trouble_to_look_for_ground_in(size: tuple[int, int]) -> None:
+    assert emptiness(Image.new("RGB", size, (10, 90, 30)), Regions(HALVES.vectors, WHOLE)).min() == 1
 
 
 # --- where the network looks -------------------------------------------------------------------
