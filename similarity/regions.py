@@ -14,21 +14,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from similarity.backgrounds import find_foreground, srgb_to_lab
 from similarity.preprocessing import Box
 
 if TYPE_CHECKING:
     from PIL import Image
 
-NEAR = 6.0
-"""How far a pixel's channels, of 0 to 255, may be from the background's to be empty. White garments are further from
-pure white, and JPEG's noise is nearer."""
-SAMPLES = 8
-"""Pixels along each side of a region at which empty ones are counted."""
-_SHADING = 30.0
-"""How far from its middle colour light may take a background along the border."""
-_FRAME_PX = 64
-_BOX_FILTER = 4
-"""Pillow's number for the mean over what a pixel covers."""
+_SIDE_PX = 128
+"""Longest side at which background is looked for."""
 _TRACE = 1e-3
 
 
@@ -44,52 +37,22 @@ class Regions:
 
 
 def emptiness(image: Image.Image, regions: Regions) -> NDArray[np.float32]:
-    """The share of each region of the RGB picture in which only its background is seen: (h, w), from 0 to 1.
+    """The share of each region of the RGB picture in which only its background is seen: (h, w), from 0 to 1."""
+    from PIL import Image as pillow
 
-    The background is what runs evenly along the picture's border: plain, or shading off as light falls on it. It is
-    fitted there and continued inwards. All zeros where less than half of the border is of that kind.
-    """
     height, width = regions.vectors.shape[:2]
-    frame = np.zeros((_FRAME_PX, _FRAME_PX), dtype=bool)
-    frame[[0, 1, -2, -1]] = frame[:, [0, 1, -2, -1]] = True
-    terms, colours = (
-        values[frame.ravel()]
-        for values in (_terms(_FRAME_PX, _FRAME_PX, (0, 0, 1, 1)), _colours(image, _FRAME_PX, _FRAME_PX, (0, 0, 1, 1)))
-    )
-    # The product may reach the border: what is far from most of it is left out, then what fits worst.
-    misses = np.abs(colours - np.median(colours, axis=0)).max(axis=1) - _SHADING
-    for _ in range(8):
-        even = misses <= max(NEAR, float(np.median(misses)))
-        shades = np.linalg.lstsq(terms[even], colours[even], rcond=None)[0]
-        misses = np.abs(terms @ shades - colours).max(axis=1)
-    if (misses <= NEAR).mean() < 0.5:
-        return np.zeros((height, width), np.float32)
-    rows, columns = height * SAMPLES, width * SAMPLES
-    expected = _terms(rows, columns, regions.box) @ shades
-    empty = np.abs(expected - _colours(image, rows, columns, regions.box)).max(axis=1) <= NEAR
-    share: NDArray[np.float32] = empty.reshape(height, SAMPLES, width, SAMPLES).mean(axis=(1, 3), dtype=np.float32)
-    return share
-
-
-def _terms(rows: int, columns: int, box: Box) -> NDArray[np.float64]:
-    """(rows · columns, 6): 1, x, y, x², xy, y² at points laid evenly over the box."""
-    left, top, right, bottom = box
-    down, across = (np.indices((rows, columns)) + 0.5).reshape(2, -1)
-    x, y = left + (right - left) * across / columns, top + (bottom - top) * down / rows
-    return np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=1)
-
-
-def _colours(image: Image.Image, rows: int, columns: int, box: Box) -> NDArray[np.float64]:
-    """(rows · columns, 3): the picture's colours at these points."""
-    left, top, right, bottom = box
+    small = image.copy()
+    small.thumbnail((_SIDE_PX, _SIDE_PX), pillow.Resampling.BOX)
+    empty = pillow.fromarray((~find_foreground(srgb_to_lab(np.asarray(small)))).astype(np.float32))
+    left, top, right, bottom = regions.box
+    # Rounding may carry a box past the picture's edge.
     pixels = (
-        left * image.width,
-        top * image.height,
-        min(right * image.width, image.width),
-        min(bottom * image.height, image.height),
+        left * empty.width,
+        top * empty.height,
+        min(right * empty.width, empty.width),
+        min(bottom * empty.height, empty.height),
     )
-    small = image.resize((columns, rows), _BOX_FILTER, pixels)
-    return np.asarray(small, dtype=np.float64).reshape(-1, 3)
+    return np.asarray(empty.resize((width, height), pillow.Resampling.BOX, pixels), dtype=np.float32)
 
 
 def heat_maps(

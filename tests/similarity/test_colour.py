@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from similarity.embedders.colour import ColourEmbedder, find_foreground, srgb_to_lab
+from similarity.backgrounds import find_foreground, srgb_to_lab
+from similarity.embedders.colour import ColourEmbedder
 
 EMBEDDER = ColourEmbedder()
 WHITE, NAVY, BLUE, RED = (255, 255, 255), (20, 30, 80), (40, 60, 160), (200, 30, 40)

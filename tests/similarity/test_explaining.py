@@ -24,10 +24,10 @@ WHITE, RED, GREEN, BLUE = (255, 255, 255), (200, 0, 0), (0, 200, 0), (0, 0, 200)
 
 
 def quarters(*colours: tuple[int, int, int]) -> bytes:
-    """A white picture with a plain patch in each quarter, line by line."""
+    """A picture of four plain quarters, line by line."""
     image = Image.new("RGB", (64, 64), WHITE)
     for at, colour in enumerate(colours):
-        image.paste(colour, (at % 2 * 32 + 3, at // 2 * 32 + 3, at % 2 * 32 + 29, at // 2 * 32 + 29))
+        image.paste(colour, (at % 2 * 32, at // 2 * 32, at % 2 * 32 + 32, at // 2 * 32 + 32))
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
     return buffer.getvalue()

@@ -120,7 +120,7 @@ def test_without_an_even_border_nothing_is_empty() -> None:
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 3000), (3000, 1)])
 def test_odd_pictures_are_no_trouble_to_look_for_ground_in(size: tuple[int, int]) -> None:
-    assert emptiness(Image.new("RGB", size, (10, 90, 30)), Regions(HALVES.vectors, WHOLE)).min() == 1
+    assert emptiness(Image.new("RGB", size, (225, 230, 225)), Regions(HALVES.vectors, WHOLE)).min() == 1
 
 
 # --- where the network looks -------------------------------------------------------------------
