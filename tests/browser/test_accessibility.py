@@ -1,0 +1,53 @@
+"""No page keeps anybody out: axe-core finds no violation of WCAG 2.2 AA, light or dark, wide or on a phone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from playwright.sync_api import Browser, Page, ViewportSize
+
+(AXE,) = (Path(__file__).parent / "vendor").glob("axe-core-*.min.js")
+RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+WIDE, PHONE = ViewportSize(width=1280, height=900), ViewportSize(width=390, height=844)
+PAGES = {
+    "grid": "/",
+    "grid, narrowed": "/?gender=Women&colour=Black",
+    "nothing found": "/?q=nothing",
+    "product": "/products/V0001/",
+    "product, steered": "/products/V0001/?mode=similar&balance=1&same=colour&same=product_type",
+    "why similar": "/products/V0001/why/V0018/",
+    "pieces": "/like/?like=V0001&unlike=V0002",
+    "no pieces": "/like/",
+    "not there": "/products/nowhere/",
+}
+
+
+def violations(page: Page) -> list[str]:
+    """What axe finds: rule, help and the places."""
+    page.add_script_tag(path=AXE)
+    result = page.evaluate("(rules) => axe.run(document, {runOnly: rules})", RULES)
+    assert len(result["passes"]) > 10, "axe has not looked"
+    return [
+        f"{each['id']} ({each['help']}): {[node['html'][:160] for node in each['nodes'][:4]]}"
+        for each in result["violations"]
+    ]
+
+
+@pytest.mark.parametrize(("scheme", "size"), [("light", WIDE), ("dark", PHONE)], ids=["light-wide", "dark-phone"])
+def test_axe_finds_nothing(browser: Browser, shop: str, scheme: Literal["light", "dark"], size: ViewportSize) -> None:
+    # The strict policy refuses what a test would add to a page, so it is lifted here; other tests hold it.
+    context = browser.new_context(bypass_csp=True, color_scheme=scheme, viewport=size, reduced_motion="reduce")
+    page = context.new_page()
+    wrong = {}
+    for name, path in PAGES.items():
+        page.goto(shop + path)
+        if found := violations(page):
+            wrong[name] = found
+    page.goto(shop)
+    page.get_by_role("button", name="Collect").first.click()
+    if found := violations(page):
+        wrong["tray"] = found
+    context.close()
+    assert wrong == {}
