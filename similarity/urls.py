@@ -8,6 +8,7 @@ from similarity import api, views, why_page
 app_name = "similarity"
 urlpatterns = [
     path("get_similar", api.RecipeView.as_view(), name="get-similar"),
+    path("embed.js", views.embed, name="embed"),
     path("like/", views.like, name="like"),
     # Before the catalogue's own pages: an id may contain slashes.
     path("products/<product_id:product_id>/why/<product_id:other_id>/", why_page.why, name="why"),

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 
+from django.contrib.staticfiles import finders
 from django.db import DatabaseError
 from django.http import HttpRequest, HttpResponse, JsonResponse, QueryDict
 from django.shortcuts import render
 from django.utils.translation import gettext as _
-from django.views.decorators.http import require_safe
+from django.views.decorators.cache import cache_control
+from django.views.decorators.http import condition, require_safe
 
 from similarity.forms import PAGE_REFINEMENT
 from similarity.products import count_products, visible_by_id
@@ -47,6 +52,23 @@ class Pieces:
         for product_id, liked in self.signs.items():
             query.appendlist("like" if liked else "unlike", product_id)
         return "?" + query.urlencode()
+
+
+@cache
+def _embed_script() -> tuple[str, bytes]:
+    """(digest, content)."""
+    path = finders.find("site/embed.js")
+    assert isinstance(path, str)
+    content = Path(path).read_bytes()
+    return hashlib.sha256(content).hexdigest()[:32], content
+
+
+@require_safe
+@cache_control(public=True, max_age=3600)
+@condition(etag_func=lambda request: f'"{_embed_script()[0]}"')
+def embed(request: HttpRequest) -> HttpResponse:
+    """The script for other people's pages, under an address that stays (docs/embedding.md)."""
+    return HttpResponse(_embed_script()[1], content_type="text/javascript; charset=utf-8")
 
 
 @require_safe
