@@ -16,6 +16,7 @@ app_name = "catalog"
 urlpatterns = [
     path("", views.grid, name="grid"),
     path("products/<product_id:product_id>/", views.product, name="product"),
+    path("language/<slug:code>/", views.language, name="language"),
     path("media/<path:path>", media.picture, name="picture"),
     path("favicon.ico", favicon),
 ]

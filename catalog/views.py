@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from django.conf import settings
 from django.core.paginator import Paginator
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404, render
+from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_safe
 
@@ -13,6 +15,7 @@ from catalog.filters import SORTS, ProductFilter
 from catalog.models import Product
 
 PRODUCTS_PER_PAGE = 24
+LANGUAGE_KEPT_S = 365 * 24 * 3600
 
 
 @require_safe
@@ -45,6 +48,19 @@ def grid(request: HttpRequest) -> HttpResponse:
             "canonical": request.build_absolute_uri(request.path + selection.query(page.number).rstrip("?")),
         },
     )
+
+
+@require_safe
+def language(request: HttpRequest, code: str) -> HttpResponse:
+    """Remember a language and go back. By GET, so that no page needs a form's token: all it changes is words."""
+    if code not in dict(settings.LANGUAGES):
+        raise Http404
+    back = request.GET.get("next", "")
+    if not url_has_allowed_host_and_scheme(back, {request.get_host()}, require_https=request.is_secure()):
+        back = "/"
+    response = HttpResponseRedirect(back)
+    response.set_cookie(settings.LANGUAGE_COOKIE_NAME, code, max_age=LANGUAGE_KEPT_S, httponly=True, samesite="Lax")
+    return response
 
 
 @require_safe
