@@ -8,17 +8,26 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from django.conf import settings
 from django.test import Client
+from django.utils import translation
 
 from catalog.models import Product
 from tests.processes import ROOT
 
 PO = ROOT / "locale" / "pt_BR" / "LC_MESSAGES" / "django.po"
 HOLE = re.compile(r"%\((\w+)\)[sd]|%[sd]")
+
+
+@pytest.fixture(autouse=True)
+def own_language() -> Iterator[None]:
+    """A request leaves its language behind in this thread."""
+    yield
+    translation.deactivate()
 
 
 def entries(path: Path) -> dict[str, list[str]]:
