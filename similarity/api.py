@@ -22,6 +22,7 @@ from rest_framework.views import APIView
 from catalog.filters import VALUE_MAX_LENGTH
 from catalog.images import MAX_BYTES, ImageError, verify
 from similarity import products
+from similarity.cropping import CropBox, CropError
 from similarity.mix import MixError, parse_mix
 from similarity.refining import CALIBRATED, Refinement
 from similarity.services import (
@@ -174,6 +175,17 @@ class ProductQuestionSerializer(QuestionSerializer):
 
 class ImageQuestionSerializer(QuestionSerializer):
     image = serializers.FileField(help_text="JPEG, PNG, WebP or GIF, at most 10 MiB and 25 megapixels.")
+    crop = serializers.CharField(
+        default="",
+        max_length=100,
+        help_text="The part to search with: left,top,width,height in fractions of the picture, as `0.1,0,0.5,0.5`.",
+    )
+
+    def validate_crop(self, value: str) -> CropBox:
+        try:
+            return CropBox.parse(value)
+        except CropError as error:
+            raise serializers.ValidationError(str(error)) from error
 
 
 def _product_ids(**options: Any) -> serializers.ListField:
@@ -272,14 +284,14 @@ class ImageSearchView(APIView):
         question = ImageQuestionSerializer(data=request.data)
         question.is_valid(raise_exception=True)
         asked = dict(question.validated_data)
-        upload = asked.pop("image")
+        upload, crop = asked.pop("image"), asked.pop("crop") or CropBox()
         if upload.size > MAX_BYTES:
             raise ValidationError({"image": [f"The picture is larger than {MAX_BYTES // 2**20} MiB."]})
         try:
             image = verify(upload.read()).image
         except ImageError as error:
             raise ValidationError({"image": [str(error)]}) from error
-        return _answer(lambda: similar_to_image(image, **asked).to_json())
+        return _answer(lambda: similar_to_image(crop.of(image), **asked).to_json())
 
 
 class IndexView(APIView):

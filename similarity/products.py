@@ -87,15 +87,16 @@ def related_values(label: str, values: Sequence[str]) -> tuple[str, ...]:
     """The values of visible products that share a word with one of these: "Navy Blue" and "Blue", "Casual Shoes" and
     "Sports Shoes". One query."""
     words = {word for value in values for word in value.casefold().split()}
-    return tuple(value for value in _values(label) if words & set(value.casefold().split()))
+    return tuple(value for value in values_of(label) if words & set(value.casefold().split()))
 
 
 def other_values(label: str, values: Sequence[str]) -> tuple[str, ...]:
     """The values of visible products but these. One query."""
-    return tuple(value for value in _values(label) if value not in values)
+    return tuple(value for value in values_of(label) if value not in values)
 
 
-def _values(label: str) -> list[str]:
+def values_of(label: str) -> list[str]:
+    """The values that visible products have, in order. One query."""
     return list(
         Product.objects.visible().exclude(**{label: ""}).order_by(label).values_list(label, flat=True).distinct()
     )

@@ -44,8 +44,8 @@ def entries(path: Path) -> dict[str, list[str]]:
 def test_every_text_is_translated_with_the_same_holes() -> None:
     for text, translations in entries(PO).items():
         assert all(translations), text
-        for translation in translations:
-            assert sorted(HOLE.findall(translation)) == sorted(HOLE.findall(text)), text
+        for translated in translations:
+            assert sorted(HOLE.findall(translated)) == sorted(HOLE.findall(text)), text
 
 
 def test_what_is_compiled_is_what_is_written() -> None:

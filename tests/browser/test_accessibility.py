@@ -20,6 +20,8 @@ PAGES = {
     "why similar": "/products/V0001/why/V0018/",
     "pieces": "/like/?like=V0001&unlike=V0002",
     "no pieces": "/like/",
+    "a picture to search with": "/search/picture/",
+    "found by a part": "/search/picture/?product=V0001&crop=0.1,0.1,0.5,0.5&gender=Women",
     "not there": "/products/nowhere/",
 }
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from typing import Any
 
 import pytest
 from django.core.management import call_command
 from playwright.sync_api import Browser, Page, ViewportSize, expect
+
+from tests.conftest import DEMO_CATALOGUE
 
 PHONE = ViewportSize(width=390, height=844)
 SMALLEST = ViewportSize(width=320, height=640)
@@ -78,6 +81,52 @@ def test_collected_pieces_stay_and_are_asked_with(page: Page, shop: str, complai
     expect(page.locator(".similar .card")).to_have_count(24)
     tray.get_by_role("button", name="Empty the tray").click()
     expect(tray).to_be_hidden()
+    assert complaints == []
+
+
+DROP = """async ([selector, data]) => {
+  const transfer = new DataTransfer();
+  const bytes = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
+  transfer.items.add(new File([bytes], "a.jpg", { type: "image/jpeg" }));
+  const init = { bubbles: true, cancelable: true };
+  document.dispatchEvent(
+    selector === "paste"
+      ? new ClipboardEvent("paste", { ...init, clipboardData: transfer })
+      : new DragEvent("drop", { ...init, dataTransfer: transfer }),
+  );
+}"""
+
+
+@pytest.mark.parametrize("way", ["drop", "paste"])
+def test_a_picture_that_is_dropped_or_pasted_is_searched_with(
+    page: Page, shop: str, complaints: list[str], way: str
+) -> None:
+    page.goto(shop)
+    picture = (DEMO_CATALOGUE / "images" / "V0007.jpg").read_bytes()
+    page.evaluate(DROP, [way, base64.b64encode(picture).decode()])
+    page.wait_for_url(re.compile("/search/picture/.+"))
+    expect(page.locator("#found .card")).to_have_count(24)
+    assert "/products/V0007/" in str(page.locator("#found .card").first.get_attribute("href"))
+    assert complaints == []
+
+
+def test_a_part_is_chosen_by_keyboard_without_another_upload(page: Page, shop: str, complaints: list[str]) -> None:
+    page.goto(f"{shop}/search/picture/")
+    page.get_by_label(re.compile("^A photograph")).set_input_files(DEMO_CATALOGUE / "images" / "V0007.jpg")
+    page.get_by_role("button", name="Find what looks like it").click()
+    page.wait_for_url(re.compile("/search/picture/.+"))
+    sent: list[str] = []
+    page.on("request", lambda request: sent.append(request.method))
+    box = page.get_by_role("group", name=re.compile("^The part that is searched with"))
+    box.focus()
+    for _ in range(20):
+        page.keyboard.press("Shift+ArrowUp")
+    expect(page).to_have_url(re.compile("crop=0.000%2C0.000%2C1.000%2C0.6"))
+    expect(page.locator("#parts [aria-current]")).to_have_count(0)
+    page.get_by_label("Gender").select_option("Women")
+    expect(page).to_have_url(re.compile("gender=Women"))
+    expect(page.locator("#found .card").first).to_be_visible()
+    assert set(sent) == {"GET"}
     assert complaints == []
 
 

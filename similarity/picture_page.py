@@ -1,0 +1,154 @@
+"""Searching with a picture: a visitor's own, or a part of a product's."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from django.http import FileResponse, Http404, HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
+from django.shortcuts import render
+from django.urls import reverse
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.http import require_http_methods, require_safe
+
+from catalog.filters import VALUE_MAX_LENGTH
+from catalog.images import MAX_BYTES, ImageError, open_rgb, verify
+from similarity import products, queries
+from similarity.cropping import CropBox, CropError
+from similarity.forms import PAGE_REFINEMENT
+from similarity.services import Answer, SimilarityUnavailable, similar_to_image
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+logger = logging.getLogger(__name__)
+
+FOUND_K = 24
+FILTERS = ("gender", "category", "product_type", "colour")
+PARTS = (
+    (CropBox(), gettext_lazy("the whole picture")),
+    (CropBox(0.2, 0.2, 0.6, 0.6), gettext_lazy("its middle")),
+    (CropBox(0, 0, 1, 0.5), gettext_lazy("its upper half")),
+    (CropBox(0, 0.5, 1, 0.5), gettext_lazy("its lower half")),
+)
+"""Parts that can be chosen without drawing a box."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is asked of a picture: a part of it, and values that matches must have."""
+
+    crop: CropBox
+    only: dict[str, str]
+
+    @classmethod
+    def read(cls, query: QueryDict) -> Asked:
+        """Whatever makes no sense is as if it were not there."""
+        try:
+            crop = CropBox.parse(query.get("crop", ""))
+        except CropError:
+            crop = CropBox()
+        given = {name: query.get(name, "") for name in FILTERS}
+        return cls(crop, {name: value for name, value in given.items() if 0 < len(value) <= VALUE_MAX_LENGTH})
+
+    def answer(self, image: Image.Image) -> Answer:
+        # A snapshot is less like a catalogue's picture than these are like each other, so nothing is cut off.
+        only = {name: (value,) for name, value in self.only.items()}
+        return similar_to_image(
+            self.crop.of(image), FOUND_K, refinement=replace(PAGE_REFINEMENT, min_score=None, only=only)
+        )
+
+
+# No cookie is read and nothing of a visitor's is changed, so there is nothing to forge; and a picture may be dropped on
+# any page, none of which needs a token for it.
+@csrf_exempt
+@require_http_methods(["GET", "HEAD", "POST"])
+def picture_search(request: HttpRequest) -> HttpResponse:
+    """The form for a picture; one that is sent is kept and its page shown. `?product=` searches with a product's."""
+    if request.method == "POST":
+        return _keep(request)
+    product_id = request.GET.get("product", "")
+    if not product_id:
+        return render(request, "similarity/picture_search.html", {"trouble": ""})
+    product = products.visible_by_id([product_id]).get(product_id)
+    if product is None or not product.image:
+        raise Http404
+    try:
+        image = open_rgb(Path(product.image.path))
+    except ImageError as error:
+        logger.warning("The picture of %s cannot be searched with: %s", product_id, error)
+        raise Http404 from error
+    return _found(request, image, product.image.url, product)
+
+
+def _keep(request: HttpRequest) -> HttpResponse:
+    upload = request.FILES.get("image")
+    try:
+        token = queries.keep(verify(upload.read(MAX_BYTES + 1) if upload else b"").image)
+    except ImageError as error:
+        trouble = str(error) if upload else _("Choose a picture first.")
+        return render(request, "similarity/picture_search.html", {"trouble": trouble}, status=400)
+    return HttpResponseRedirect(reverse("similarity:kept-picture-search", args=[token]))
+
+
+@require_safe
+def kept_picture_search(request: HttpRequest, token: str) -> HttpResponse:
+    """What looks like a picture that was sent a while ago, or like a part of it."""
+    image = queries.kept_image(token)
+    if image is None:
+        trouble = _("This picture is no longer kept. Please choose it again.")
+        return render(request, "similarity/picture_search.html", {"trouble": trouble}, status=404)
+    return _found(request, image, reverse("similarity:kept-picture", args=[token]))
+
+
+@require_safe
+def kept_picture(request: HttpRequest, token: str) -> FileResponse:
+    """The picture itself, for whoever has its token."""
+    path = queries.kept_path(token)
+    if path is None:
+        raise Http404
+    response = FileResponse(path.open("rb"), content_type="image/webp")
+    response["Cache-Control"] = f"private, max-age={int(queries.KEPT_S)}"
+    return response
+
+
+def _found(
+    request: HttpRequest, image: Image.Image, address: str, product: products.Product | None = None
+) -> HttpResponse:
+    asked = Asked.read(request.GET)
+    answer, trouble = None, ""
+    try:
+        answer = asked.answer(image)
+    except SimilarityUnavailable as error:
+        logger.warning("No answer to a picture: %s", error)
+        trouble = _("Similar items are being prepared. Please come back soon.")
+    return render(
+        request,
+        "similarity/picture_found.html",
+        {
+            "picture": {"url": address, "width": image.width, "height": image.height},
+            "product": product,
+            "crop": asked.crop,
+            "parts": [(words, _query(request, box), box == asked.crop) for box, words in PARTS],
+            "filters": [
+                {"name": name, "label": products.label_name(name), "values": values, "chosen": asked.only.get(name, "")}
+                for name in FILTERS
+                if (values := products.values_of(name))
+            ],
+            "answer": answer,
+            "trouble": trouble,
+        },
+    )
+
+
+def _query(request: HttpRequest, box: CropBox) -> str:
+    """The page's query with another part."""
+    query = request.GET.copy()
+    query.pop("crop", None)
+    if not box.is_whole:
+        query["crop"] = str(box)
+    return "?" + query.urlencode()

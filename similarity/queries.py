@@ -1,0 +1,74 @@
+"""Pictures that visitors search with: kept for an hour, so that another part or filter needs no second upload.
+
+They lie below the data folder under names that nobody can guess, encoded anew: what else was in the file (where it was
+taken, and by whom) is gone.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import secrets
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from django.conf import settings
+
+from catalog.files import replace_file
+from catalog.images import ImageError, open_rgb
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+KEPT_S = 3600.0
+MOST_KEPT = 300
+"""When there are more, the oldest go: nobody fills the disk."""
+LONGEST_PX = 1280
+_TOKEN = re.compile(r"[\w-]{22}")
+
+
+def keep(image: Image.Image) -> str:
+    """Keep an RGB picture; the token under which it is found again."""
+    small = image.copy()
+    small.thumbnail((LONGEST_PX, LONGEST_PX))
+    buffer = io.BytesIO()
+    small.save(buffer, "WEBP", quality=90, method=2)
+    token = secrets.token_urlsafe(16)
+    replace_file(_folder() / f"{token}.webp", buffer.getvalue())
+    _forget()
+    return token
+
+
+def kept_path(token: str) -> Path | None:
+    """The file of a picture that is still kept."""
+    path = _folder() / f"{token}.webp"
+    return path if _TOKEN.fullmatch(token) and _age(path) < KEPT_S else None
+
+
+def kept_image(token: str) -> Image.Image | None:
+    """The RGB picture, if it is still kept."""
+    path = kept_path(token)
+    try:
+        return open_rgb(path) if path else None
+    except ImageError:  # forgotten between the two
+        return None
+
+
+def _folder() -> Path:
+    return Path(settings.DATA_DIR) / "queries"
+
+
+def _forget() -> None:
+    """Remove what is too old, and the oldest of too many."""
+    youngest_first = sorted(_folder().glob("*.webp"), key=_age)
+    for place, path in enumerate(youngest_first):
+        if place >= MOST_KEPT or _age(path) >= KEPT_S:
+            path.unlink(missing_ok=True)
+
+
+def _age(path: Path) -> float:
+    try:
+        return time.time() - path.stat().st_mtime
+    except OSError:
+        return float("inf")
