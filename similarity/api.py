@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -24,7 +23,7 @@ from catalog.images import MAX_BYTES, ImageError, verify
 from similarity import products
 from similarity.cropping import CropBox, CropError
 from similarity.mix import MixError, parse_mix
-from similarity.refining import CALIBRATED, Refinement
+from similarity.refining import CALIBRATED, Refinement, parse_min_score
 from similarity.services import (
     DEFAULT_K,
     MAX_K,
@@ -149,15 +148,10 @@ class QuestionSerializer(MixSerializer):
     gender, category, sub_category, product_type, colour, usage = (_values() for _ in products.LABELS)
 
     def validate_min_score(self, value: str) -> float | str:
-        if value == CALIBRATED:
-            return value
         try:
-            score = float(value)
-        except ValueError:
-            score = math.nan
-        if not math.isfinite(score):
-            raise serializers.ValidationError(f"'{value}' is neither a number nor '{CALIBRATED}'.")
-        return score
+            return parse_min_score(value)
+        except ValueError as error:
+            raise serializers.ValidationError(str(error)) from error
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         """What is left beside the refinement, and the refinement."""

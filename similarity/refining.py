@@ -5,6 +5,7 @@ Pure NumPy. The ranking itself is `similarity.services`'; what is measured by `s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -51,6 +52,19 @@ class Relaxed:
     wish: str
     wanted: tuple[str, ...]
     to: str
+
+
+def parse_min_score(text: str) -> float | str:
+    """A number, or CALIBRATED. Raises ValueError, in words, for anything else."""
+    if text == CALIBRATED:
+        return text
+    try:
+        score = float(text)
+    except ValueError:
+        score = math.nan
+    if not math.isfinite(score):
+        raise ValueError(f"'{text}' is neither a number nor '{CALIBRATED}'.")
+    return score
 
 
 def relaxed_words(relaxed: Relaxed) -> str:

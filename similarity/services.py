@@ -300,18 +300,17 @@ def _search(live: LiveIndex, query: NDArray[np.float32], question: _Question, an
 
 
 def _wishes(question: _Question) -> tuple[Wishes, tuple[Relaxed, ...]]:
-    """The values that each label may have; and the wishes that cannot be heard, as what was asked lacks the label."""
+    """The values that each label may have; and the wishes that cannot be heard, as there is no value for them."""
     refinement = question.refinement
     wishes = {label: tuple(values) for label, values in refinement.only.items()}
     unheard = []
     for label in (*refinement.same, *refinement.differ):
         own = tuple(dict.fromkeys(value for product in question.like if (value := getattr(product, label))))
-        if not own:
+        values = own if label in refinement.same or not own else products.other_values(label, own)
+        if not values:
             unheard.append(Relaxed(label, (), "any"))
-            continue
-        values = own if label in refinement.same else products.other_values(label, own)
-        both = tuple(value for value in values if value in wishes.get(label, values))
-        wishes[label] = both or wishes[label]
+        elif both := tuple(value for value in values if value in wishes.get(label, values)):
+            wishes[label] = both  # otherwise the filter stands alone
     return wishes, tuple(unheard)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -16,7 +15,7 @@ from similarity.embedders import EmbedderError
 from similarity.indexes import VectorIndexError
 from similarity.mix import Mix, MixError, parse_mix
 from similarity.products import LABELS
-from similarity.refining import CALIBRATED
+from similarity.refining import parse_min_score
 from similarity.services import SimilarityUnavailable
 from similarity.spaces import SpaceError
 
@@ -42,7 +41,10 @@ def whole_number(lowest: int, highest: int) -> Callable[[str], int]:
 
 def share(text: str) -> float:
     """A number from 0 to 1."""
-    number = _number(text)
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
     if not 0 <= number <= 1:
         raise argparse.ArgumentTypeError(f"'{text}' is no number from 0 to 1.")
     return number
@@ -50,17 +52,10 @@ def share(text: str) -> float:
 
 def score(text: str) -> float | str:
     """A score, or `calibrated`."""
-    return text if text == CALIBRATED else _number(text)
-
-
-def _number(text: str) -> float:
     try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not math.isfinite(number):
-        raise argparse.ArgumentTypeError(f"'{text}' is no number.")
-    return number
+        return parse_min_score(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def labels(text: str) -> tuple[str, ...]:

@@ -70,6 +70,19 @@ def test_matches_may_have_to_differ(shoes: Product) -> None:
     assert ids(answer) == ["rose", "plum"]
 
 
+def test_a_wish_to_differ_where_all_are_alike_is_told(shoes: Product) -> None:
+    Product.objects.update(usage="Casual")
+    shoes.refresh_from_db()
+    answer = similar_to(shoes, 2, refinement=Refinement(differ=("usage",)))
+    assert ids(answer) == ["rose", "plum"]
+    assert [vars(each) for each in answer.relaxed] == [{"wish": "usage", "wanted": (), "to": "any"}]
+
+
+def test_a_filter_stands_where_it_contradicts_a_wish(shoes: Product) -> None:
+    answer = similar_to(shoes, 1, refinement=Refinement(only={"colour": ("Blue",)}, same=("colour",), relax=False))
+    assert ids(answer) == ["blue"]
+
+
 def test_a_wish_for_a_label_that_the_product_lacks_is_told(shoes: Product) -> None:
     answer = similar_to(shoes, 2, refinement=Refinement(same=("usage",)))
     assert ids(answer) == ["rose", "plum"]
