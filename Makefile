@@ -7,7 +7,7 @@ PORT ?= 8000
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test lint format clean
+.PHONY: help demo test lint format screens clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -31,6 +31,9 @@ lint: $(VENV)/dev-installed ## style, types, the arrows between the packages, mi
 format: $(VENV)/dev-installed ## write the style that `make lint` checks
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+screens: $(VENV)/dev-installed ## screenshots of every page type of the demo, into docs/screens/
+	$(BIN)/python docs/take_screens.py
 
 clean: ## remove the environment and caches; your data in var/ stays
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
