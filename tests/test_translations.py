@@ -78,7 +78,7 @@ def test_the_browsers_language_is_spoken_and_can_be_changed(client: Client, db: 
 
 
 @pytest.mark.parametrize("elsewhere", ["https://evil.example/", "//evil.example", "javascript:alert(1)", ""])
-def test_changing_the_language_leads_to_no_other_site(client: Client, elsewhere: str) -> None:
+def test_changing_the_language_leads_to_no_other_site(client: Client, db: None, elsewhere: str) -> None:
     assert client.get("/language/pt-br/", {"next": elsewhere}).headers["Location"] == "/"
     assert client.get("/language/xx/").status_code == 404
 
