@@ -55,7 +55,7 @@ class ProductFilter(django_filters.FilterSet):
         method="search",
         label=_("Search"),
         max_length=SEARCH_MAX_LENGTH,
-        help_text=_("Words that the title has, in any order."),
+        help_text=_("Beginnings of words in the title or the attributes, in any order."),
     )
     gender = ValuesFilter(help_text=_("May be given several times: any of the values."))
     category = ValuesFilter(help_text=_("May be given several times: any of the values."))
