@@ -17,6 +17,7 @@ from catalog.columns import ATTRIBUTES
 TABLE, VOCABULARY = "catalog_product_words", "catalog_product_vocabulary"
 MATCHING = f"SELECT rowid FROM {TABLE} WHERE {TABLE} MATCH %s"  # noqa: S608 - a constant
 MOST_WORDS = 20
+MOST_CORRECTED = 5
 _NEIGHBOURS = 5000
 """Words of the vocabulary that one misspelt word is held against, at most."""
 
@@ -86,6 +87,6 @@ def nearest(word: str) -> str | None:
 
 
 def corrected(text: str) -> str | None:
-    """The text with the nearest words of the catalogue in place of those that it lacks; None where there are none."""
-    found = {word: near for word in split(text) if (near := nearest(word))}
+    """The text with the catalogue's nearest words in place of the first that it lacks; None where there are none."""
+    found = {word: near for word in split(text)[:MOST_CORRECTED] if (near := nearest(word))}
     return " ".join(found.get(word, word) for word in split(text)) if found else None
