@@ -201,7 +201,8 @@ def copy_schema(folder: Path, database: sqlite3.Connection) -> None:
     """The product's table and indexes, as `migrate` makes them, in another database."""
     with closing(sqlite3.connect(folder / "vitrine.sqlite3")) as migrated:
         made = migrated.execute(
-            "SELECT sql FROM sqlite_master WHERE tbl_name = 'catalog_product' AND sql IS NOT NULL ORDER BY rowid"
+            "SELECT sql FROM sqlite_master WHERE tbl_name = 'catalog_product'"
+            " AND type IN ('table', 'index') AND sql IS NOT NULL ORDER BY rowid"
         )
         for (statement,) in made:
             database.execute(statement)

@@ -13,10 +13,14 @@ from drf_spectacular.utils import (
     inline_serializer,
 )
 from rest_framework import generics, serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
 
-from catalog.filters import ProductFilter
+from catalog.filters import SEARCH_MAX_LENGTH, ProductFilter
 from catalog.models import Product
 from catalog.pagination import ProductPagination
+from catalog.suggestions import Suggestion, did_you_mean, suggest
 
 EXAMPLE = {
     "product_id": "42419",
@@ -117,3 +121,58 @@ class ProductDetail(generics.RetrieveAPIView[Product]):
     serializer_class = ProductSerializer
     lookup_field = "product_id"
     filter_backends = ()
+
+
+class SuggestQuery(serializers.Serializer[object]):
+    q = serializers.CharField(
+        max_length=SEARCH_MAX_LENGTH, allow_blank=True, default="", help_text="What has been typed so far."
+    )
+
+
+class SuggestionSerializer(serializers.Serializer[object]):
+    kind = serializers.ChoiceField(
+        ["value", "words", "product"], help_text="A value of an attribute, a search, or a product."
+    )
+    text = serializers.CharField()
+    attribute = serializers.CharField(help_text="The attribute that has the value; else empty.")
+    note = serializers.CharField(help_text="The attribute's name for people; else empty.")
+    url = serializers.SerializerMethodField(help_text="Address of the page that shows it.")
+
+    @extend_schema_field(OpenApiTypes.URI)
+    def get_url(self, suggestion: Suggestion) -> str:
+        return str(self.context["request"].build_absolute_uri(suggestion.url))
+
+
+class SuggestView(APIView):
+    """Completions of what is being typed: each word begins a word of the suggestion.
+
+    `did_you_mean` is a search with the catalogue's nearest words in place of those it lacks, where there is nothing to
+    suggest; else null.
+    """
+
+    @extend_schema(
+        summary="Complete a search",
+        tags=["products"],
+        parameters=[SuggestQuery],
+        responses={
+            200: inline_serializer(
+                "Suggestions",
+                {
+                    "suggestions": SuggestionSerializer(many=True),
+                    "did_you_mean": serializers.CharField(allow_null=True),
+                },
+            ),
+            400: INVALID,
+        },
+    )
+    def get(self, request: Request) -> Response:
+        query = SuggestQuery(data=request.query_params)
+        query.is_valid(raise_exception=True)
+        text: str = query.validated_data["q"]
+        found = suggest(text)
+        return Response(
+            {
+                "suggestions": SuggestionSerializer(found, many=True, context={"request": request}).data,
+                "did_you_mean": None if found else did_you_mean(text, Product.objects.visible()),
+            }
+        )

@@ -8,6 +8,7 @@ from django.urls import path
 from catalog import api, converters  # noqa: F401  (registers <product_id:…>)
 
 urlpatterns = [
+    path("suggest/", api.SuggestView.as_view(), name="suggest"),
     path("products/", api.ProductList.as_view(), name="products"),
     path("products/<product_id:product_id>/", api.ProductDetail.as_view(), name="product"),
 ]

@@ -55,7 +55,7 @@ class ProductFilter(django_filters.FilterSet):
         method="search",
         label=_("Search"),
         max_length=SEARCH_MAX_LENGTH,
-        help_text=_("Words that the title has, in any order."),
+        help_text=_("Beginnings of words in the title or the attributes, in any order."),
     )
     gender = ValuesFilter(help_text=_("May be given several times: any of the values."))
     category = ValuesFilter(help_text=_("May be given several times: any of the values."))
@@ -81,12 +81,12 @@ class ProductFilter(django_filters.FilterSet):
         # Ids are given in order of arrival, and unlike the date they are unique and indexed.
         return queryset.order_by("-id") if value == "newest" else queryset.order_by(Lower("title"), "id")
 
-    def narrowed_without(self, facet: str) -> ProductQuerySet:
-        """The products after the search and every facet but this one."""
+    def narrowed_without(self, one: str) -> ProductQuerySet:
+        """The products after everything asked but this one: a facet, or the search."""
         found: ProductQuerySet = self.queryset.all()
         self.form.is_valid()
         for name, value in self.form.cleaned_data.items():
-            if name not in (facet, "sort"):
+            if name not in (one, "sort"):
                 found = self.filters[name].filter(found, value)
         return found
 
@@ -129,8 +129,11 @@ class Selection:
         after = tuple(v for v in before if v != value) if value in before else (*before, value)
         return replace(self, values={**self.values, name: after})
 
+    def searching(self, words: str) -> Selection:
+        return replace(self, q=words)
+
     def without_search(self) -> Selection:
-        return replace(self, q="")
+        return self.searching("")
 
     def sorted_by(self, sort: str) -> Selection:
         return replace(self, sort=sort)

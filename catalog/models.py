@@ -6,11 +6,16 @@ accepted picture draws an `embedding_row`, by which the spaces of embeddings kno
 
 from __future__ import annotations
 
-from django.db import models
+from functools import reduce
+from operator import or_
+
+from django.db import connections, models
 from django.db.models import F, Q
+from django.db.models.expressions import RawSQL
 from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
 
+from catalog import words
 from catalog.columns import ATTRIBUTES
 from catalog.fields import RowField
 
@@ -28,11 +33,17 @@ class ProductQuerySet(models.QuerySet["Product"]):
     def with_image(self) -> ProductQuerySet:
         return self.filter(embedding_row__isnull=False)
 
-    def search(self, words: str) -> ProductQuerySet:
-        """Products whose title has every one of the words, in any order and case; all, where there are none."""
-        found = self
-        for word in words.split()[:20]:
-            found = found.filter(title__icontains=word)
+    def search(self, text: str) -> ProductQuerySet:
+        """Products in which each of the words begins a word of the title or of an attribute, in any order and
+        case; all, where nothing is asked. On other databases than SQLite, words may stand anywhere in them."""
+        asked = words.split(text)
+        if not asked:
+            return self.none() if text.strip() else self.all()
+        if connections[self.db].vendor == "sqlite":
+            return self.filter(pk__in=RawSQL(words.MATCHING, [words.match_expression(asked)]))  # noqa: S611 - bound
+        found = self.all()
+        for word in asked:
+            found = found.filter(reduce(or_, (Q(**{f"{name}__icontains": word}) for name in ("title", *ATTRIBUTES))))
         return found
 
 

@@ -13,6 +13,7 @@ from django.views.decorators.http import require_safe
 from catalog.facets import counted_facets
 from catalog.filters import SORTS, ProductFilter
 from catalog.models import Product
+from catalog.suggestions import did_you_mean
 
 PRODUCTS_PER_PAGE = 24
 LANGUAGE_KEPT_S = 365 * 24 * 3600
@@ -20,12 +21,14 @@ LANGUAGE_KEPT_S = 365 * 24 * 3600
 
 @require_safe
 def grid(request: HttpRequest) -> HttpResponse:
-    """The catalogue, narrowed by what the address asks for. Three queries, four when the menu has aged."""
+    """The catalogue, narrowed by what the address asks for. Three queries, four when the menu has aged;
+    where nothing was found, a few more for the words that may have been meant."""
     asked = ProductFilter(request.GET, Product.objects.visible().defer("extra", "source"))
     # A page that does not exist is answered with the nearest one that does.
     page = Paginator(asked.qs, PRODUCTS_PER_PAGE).get_page(request.GET.get("page"))
     selection = asked.selection
     facets = counted_facets(asked)
+    better = None if page.paginator.count else did_you_mean(selection.q, asked.narrowed_without("q"))
     return render(
         request,
         "catalog/grid.html",
@@ -39,6 +42,7 @@ def grid(request: HttpRequest) -> HttpResponse:
             "previous": selection.query(page.previous_page_number()) if page.has_previous() else "",
             "next": selection.query(page.next_page_number()) if page.has_next() else "",
             "selection": selection,
+            "better": better and (better, selection.searching(better).query()),
             "facets": facets,
             "chips": [value for facet in facets for value in facet.chosen],
             "sorts": [

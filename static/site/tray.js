@@ -70,7 +70,7 @@
     write(others.length < pieces.length ? others : [...pieces, { id, title, thumbnail }]);
   });
   tray.querySelector("[data-empty]").addEventListener("click", () => write([]));
-  document.addEventListener("htmx:afterSwap", show);
+  for (const change of ["htmx:afterSwap", "htmx:historyRestore"]) document.addEventListener(change, show);
   window.addEventListener("storage", show); // another tab
   show();
 })();

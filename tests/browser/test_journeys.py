@@ -36,13 +36,74 @@ def test_browse_filter_open_and_go_on_from_product_to_product(page: Page, shop: 
 
 def test_search_and_take_filters_away_again(page: Page, shop: str) -> None:
     page.goto(shop)
-    page.get_by_role("searchbox").fill("navy")
+    page.get_by_role("combobox").fill("navy")
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", level=1)).to_have_text("“navy”")
     found = page.locator(".card").count()
     assert 0 < found < 24
     page.get_by_role("link", name="Remove “navy”").click()
     expect(page.locator(".card")).to_have_count(24)
+
+
+def test_a_search_is_completed_by_keyboard(page: Page, shop: str, complaints: list[str]) -> None:
+    page.goto(shop)
+    field = page.get_by_role("combobox", name="Search the catalogue")
+    field.press_sequentially("nav")
+    options = page.get_by_role("option")
+    expect(options.first).to_have_text(re.compile("Navy Blue.*colour"))
+    expect(field).to_have_attribute("aria-expanded", "true")
+    field.press("ArrowDown")
+    expect(options.first).to_have_attribute("aria-selected", "true")
+    expect(field).to_have_attribute("aria-activedescendant", "suggestion-0")
+    field.press("Escape")
+    expect(options).to_have_count(0)
+    expect(field).to_have_value("nav")
+    field.press("ArrowDown")
+    expect(options.first).to_be_visible()
+    field.press("ArrowDown")
+    field.press("Enter")
+    expect(page).to_have_url(re.compile(r"\?colour=Navy\+Blue$"))
+    expect(page.get_by_role("heading", level=1)).to_have_text("Navy Blue")
+    assert complaints == []
+
+
+def test_the_grid_is_swapped_and_the_back_button_brings_it_back(page: Page, shop: str, complaints: list[str]) -> None:
+    page.goto(shop)
+    page.evaluate("window.stayed = true")
+    page.locator("#gender-Women").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Women")
+    expect(page).to_have_url(re.compile(r"\?gender=Women$"))
+    expect(page).to_have_title(re.compile("^Women"))
+    expect(page.locator("#gender-Women")).to_be_focused()
+    expect(page.locator("#announcement")).to_have_text(page.locator(".page-head__count").inner_text())
+    page.locator("#gender-Men").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Women · Men")
+    page.get_by_role("combobox").fill("navy")
+    page.get_by_role("combobox").press("Enter")
+    expect(page).to_have_url(re.compile(r"\?q=navy&gender=Women&gender=Men$"))
+    page.get_by_role("link", name="Remove “navy”").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Women · Men")
+    expect(page.get_by_role("combobox")).to_have_value("")
+    expect(page.locator("main")).to_be_focused()
+    page.go_back()
+    expect(page.get_by_role("heading", level=1)).to_have_text("“navy” · Women · Men")
+    expect(page.get_by_role("combobox")).to_have_value("navy")
+    page.go_back()
+    page.go_back()
+    page.go_back()
+    expect(page.get_by_role("heading", level=1)).to_have_text("All products")
+    expect(page.locator(".card")).to_have_count(24)
+    assert page.evaluate("window.stayed")
+    page.get_by_role("button", name=re.compile("^Collect ")).first.click()
+    expect(page.get_by_role("complementary", name="Collected pieces").get_by_role("listitem")).to_have_count(1)
+    assert complaints == []
+
+
+def test_a_misspelt_search_is_one_click_from_the_right_one(page: Page, shop: str) -> None:
+    page.goto(f"{shop}/?q=nvay")
+    page.get_by_role("link", name="navy", exact=True).click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("“navy”")
+    expect(page.locator(".card").first).to_be_visible()
 
 
 def test_the_panel_is_steered_in_place_and_the_address_remembers(page: Page, shop: str, complaints: list[str]) -> None:
@@ -134,6 +195,10 @@ def test_it_works_without_javascript(browser: Browser, shop: str) -> None:
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
     page.goto(shop)
+    page.get_by_role("searchbox").fill("navy")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", level=1)).to_have_text("“navy”")
+    page.get_by_role("link", name="Clear all").first.click()
     page.get_by_role("link", name=re.compile("^Accessories")).last.click()
     page.locator(".card").first.click()
     expect(page.locator(".similar .card")).to_have_count(12)
