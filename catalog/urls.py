@@ -4,7 +4,7 @@ from django.contrib.staticfiles.storage import staticfiles_storage
 from django.http import HttpRequest, HttpResponseRedirect
 from django.urls import path
 
-from catalog import converters, media, views  # noqa: F401  (registers <product_id:…>)
+from catalog import converters, media, sitemaps, views  # noqa: F401  (registers <product_id:…>)
 
 
 def favicon(request: HttpRequest) -> HttpResponseRedirect:
@@ -18,4 +18,5 @@ urlpatterns = [
     path("products/<product_id:product_id>/", views.product, name="product"),
     path("media/<path:path>", media.picture, name="picture"),
     path("favicon.ico", favicon),
+    path("robots.txt", sitemaps.robots),
 ]

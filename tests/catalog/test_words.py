@@ -105,6 +105,12 @@ def test_the_migration_goes_back_and_forth_and_indexes_what_is_there(wardrobe: N
     assert found("umbrella") == ["1"]
 
 
+def test_of_equally_near_words_the_commonest_is_meant(add: Add) -> None:
+    for number, title in enumerate(["short", "shirt", "shirt"]):
+        add(str(number), title=title)
+    assert words.corrected("shrit") == "shirt"
+
+
 @pytest.mark.parametrize(
     ("text", "better"),
     [
