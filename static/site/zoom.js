@@ -1,25 +1,23 @@
 /* The product's picture as large as the window, and larger. Without JavaScript its link opens the full picture. */
 (() => {
   "use strict";
-  const link = document.querySelector("[data-zoom]");
-  if (!link || !window.HTMLDialogElement) return;
-  const small = link.querySelector("img");
+  const words = document.querySelector("[data-zoom]")?.dataset;
+  if (!words || !window.HTMLDialogElement) return;
 
   const dialog = document.createElement("dialog");
   dialog.className = "zoom";
-  dialog.setAttribute("aria-label", small.alt);
   const stage = document.createElement("button"); // Enter and Space work, arrows scroll
   stage.type = "button";
   stage.className = "zoom__stage";
   stage.setAttribute("aria-pressed", "false");
-  stage.setAttribute("aria-label", link.dataset.larger);
-  const picture = new Image(small.width, small.height);
+  stage.setAttribute("aria-label", words.larger);
+  const picture = new Image();
   picture.alt = "";
   stage.append(picture);
   const close = document.createElement("button");
   close.type = "button";
   close.className = "zoom__close";
-  close.setAttribute("aria-label", link.dataset.close);
+  close.setAttribute("aria-label", words.close);
   dialog.append(stage, close);
 
   const enlarge = (larger, x = 0.5, y = 0.5) => {
@@ -27,10 +25,13 @@
     stage.setAttribute("aria-pressed", String(larger));
     dialog.scrollTo((dialog.scrollWidth - dialog.clientWidth) * x, (dialog.scrollHeight - dialog.clientHeight) * y);
   };
-  link.addEventListener("click", (event) => {
-    if (event.ctrlKey || event.metaKey || event.shiftKey) return;
+  // Of the document, as the back button may bring another copy of the link.
+  document.addEventListener("click", (event) => {
+    const link = event.target.closest("[data-zoom]");
+    if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
     event.preventDefault();
     picture.src = link.href;
+    dialog.setAttribute("aria-label", link.querySelector("img").alt);
     if (!dialog.isConnected) document.body.append(dialog);
     dialog.showModal();
     enlarge(false);
