@@ -4,7 +4,7 @@ from django.contrib.staticfiles.storage import staticfiles_storage
 from django.http import HttpRequest, HttpResponseRedirect
 from django.urls import path
 
-from catalog import converters, media, views  # noqa: F401  (registers <product_id:…>)
+from catalog import converters, media, sitemaps, views  # noqa: F401  (registers <product_id:…>)
 
 
 def favicon(request: HttpRequest) -> HttpResponseRedirect:
@@ -19,4 +19,5 @@ urlpatterns = [
     path("language/<slug:code>/", views.language, name="language"),
     path("media/<path:path>", media.picture, name="picture"),
     path("favicon.ico", favicon),
+    path("robots.txt", sitemaps.robots),
 ]

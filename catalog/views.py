@@ -13,6 +13,7 @@ from django.views.decorators.http import require_safe
 from catalog.facets import counted_facets
 from catalog.filters import SORTS, ProductFilter
 from catalog.models import Product
+from catalog.structured import product_json
 from catalog.suggestions import did_you_mean
 
 PRODUCTS_PER_PAGE = 24
@@ -73,12 +74,15 @@ def product(request: HttpRequest, product_id: str) -> HttpResponse:
     product = get_object_or_404(Product, product_id=product_id)
     if not product.is_visible and not request.user.is_staff:
         raise Http404
+    canonical = request.build_absolute_uri(product.get_absolute_url())
+    picture_url = request.build_absolute_uri(product.image.url) if product.image else ""
     return render(
         request,
         "catalog/product.html",
         {
             "product": product,
-            "canonical": request.build_absolute_uri(product.get_absolute_url()),
-            "picture_url": request.build_absolute_uri(product.image.url) if product.image else "",
+            "canonical": canonical,
+            "picture_url": picture_url,
+            "structured": product_json(product, canonical, picture_url),
         },
     )

@@ -76,14 +76,20 @@ def nearest(word: str) -> str | None:
         return None
     with connection.cursor() as cursor:
         cursor.execute(
-            f"SELECT term FROM {VOCABULARY} WHERE term >= %s AND term < %s LIMIT %s",  # noqa: S608 - a constant
+            f"SELECT term, doc FROM {VOCABULARY} WHERE term >= %s AND term < %s LIMIT %s",  # noqa: S608 - a constant
             [word[0], word[0] + chr(0x10FFFF), _NEIGHBOURS],
         )
-        vocabulary = [term for (term,) in cursor.fetchall()]
+        vocabulary: dict[str, int] = dict(cursor.fetchall())
     if any(term.startswith(word) for term in vocabulary):
         return None
     near = [term for term in vocabulary if abs(len(term) - len(word)) <= 2]
-    return next(iter(difflib.get_close_matches(word, near, n=1, cutoff=0.7)), None)
+    likeness = difflib.SequenceMatcher(b=word)
+
+    def rank(term: str) -> tuple[float, int]:
+        likeness.set_seq1(term)
+        return likeness.ratio(), vocabulary[term]  # of equally near ones, the commonest
+
+    return max(difflib.get_close_matches(word, near, n=5, cutoff=0.7), key=rank, default=None)
 
 
 def corrected(text: str) -> str | None:

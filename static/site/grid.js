@@ -6,11 +6,12 @@
   document.addEventListener("htmx:beforeSwap", () => {
     open = [...document.querySelectorAll("#content details[open][id]")].map((details) => details.id);
   });
-  const settle = () => {
+  const settle = (event) => {
     const catalogue = document.querySelector("[data-search]");
     if (!catalogue) return;
     const field = document.getElementById("q");
-    if (document.activeElement !== field) field.value = catalogue.dataset.search;
+    // Whoever goes on typing is not disturbed.
+    if (event.type === "htmx:historyRestore" || document.activeElement !== field) field.value = catalogue.dataset.search;
     for (const id of open) document.getElementById(id)?.setAttribute("open", "");
     // A link that is still there has kept the focus (htmx, by its id); else reading goes on at the results.
     if (document.activeElement === document.body) document.getElementById("content").focus({ preventScroll: true });
@@ -18,7 +19,7 @@
     document.getElementById("announcement").textContent = count ? count.textContent : "";
   };
   document.addEventListener("htmx:afterSettle", (event) => {
-    if (event.detail.boosted || event.target.id === "content") settle();
+    if (event.detail.boosted || event.target.id === "content") settle(event);
   });
   document.addEventListener("htmx:historyRestore", settle);
   // A page that could not be fetched is loaded as the link would have: the browser says what is wrong.

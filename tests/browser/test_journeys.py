@@ -191,6 +191,39 @@ def test_a_part_is_chosen_by_keyboard_without_another_upload(page: Page, shop: s
     assert complaints == []
 
 
+def test_the_picture_opens_large_by_keyboard(page: Page, shop: str, complaints: list[str]) -> None:
+    page.goto(f"{shop}/products/V0001/")
+    page.get_by_role("link", name="opens the full picture").press("Enter")
+    dialog = page.get_by_role("dialog")
+    larger = dialog.get_by_role("button", name="Larger or smaller")
+    expect(larger).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(larger).to_have_attribute("aria-pressed", "true")
+    assert dialog.evaluate("(zoom) => zoom.scrollHeight > 2 * zoom.clientHeight")
+    page.keyboard.press("Escape")
+    expect(dialog).to_be_hidden()
+    expect(page.get_by_role("link", name="opens the full picture")).to_be_focused()
+    assert complaints == []
+
+
+def test_what_was_viewed_is_remembered_until_it_is_forgotten(page: Page, shop: str, complaints: list[str]) -> None:
+    recent = page.get_by_role("region", name="Recently viewed")
+    page.goto(f"{shop}/products/V0001/")
+    expect(recent).to_be_hidden()
+    page.goto(f"{shop}/products/V0002/")
+    expect(recent.get_by_role("listitem")).to_have_count(1)
+    page.goto(shop)
+    expect(recent.get_by_role("listitem")).to_have_count(2)
+    page.locator("#gender-Women").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Women")
+    expect(recent.get_by_role("listitem")).to_have_count(2)
+    recent.get_by_role("link").first.click()
+    expect(page).to_have_url(re.compile("/products/V0002/$"))
+    recent.get_by_role("button", name="Forget these").click()
+    expect(recent).to_be_hidden()
+    assert complaints == []
+
+
 def test_it_works_without_javascript(browser: Browser, shop: str) -> None:
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()

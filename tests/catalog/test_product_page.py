@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -85,6 +87,29 @@ def test_without_picture_there_is_a_placeholder(client: Client, add: Add) -> Non
     page = client.get("/products/7/").content.decode()
     assert "no-picture.svg" in page
     assert "Without a picture, there is nothing to compare" in page
+
+
+def test_search_engines_read_the_product_and_nothing_in_it_ends_the_script(client: Client, add: Add) -> None:
+    title = "</script><script>alert(1)</script> & <!-- Top"
+    add("a/7", shown=True, title=title, category="Apparel", product_type="Tops", colour="Navy Blue")
+    page = client.get("/products/a/7/").content.decode()
+    assert "<script>alert" not in page
+    data = json.loads(page.split('<script type="application/ld+json">')[1].split("</script>")[0])
+    assert (data["@type"], data["name"], data["sku"]) == ("Product", title, "a/7")
+    assert data["url"] == "http://testserver/products/a/7/"
+    assert data["image"].startswith("http://testserver/media/images/")
+    assert (data["category"], data["color"]) == ("Apparel > Tops", "Navy Blue")
+    assert "audience" not in data
+
+
+def test_a_shared_link_has_title_picture_and_words(client: Client, add: Add) -> None:
+    add("7", shown=True, title="Navy shirt", colour="Navy Blue", product_type="Shirts", gender="Men")
+    page = client.get("/products/7/").content.decode()
+    described = dict(re.findall(r'<meta property="og:([^"]+)" content="([^"]*)">', page))
+    assert described["title"] == "Navy shirt"
+    assert described["description"] == "Navy shirt. Navy Blue Shirts, Men."
+    assert (described["image:width"], described["image:height"]) == ("60", "80")
+    assert described["image:alt"] == "Navy Blue Shirts, Men"
 
 
 # --- pictures ----------------------------------------------------------------------------------

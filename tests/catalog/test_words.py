@@ -105,6 +105,12 @@ def test_the_migration_goes_back_and_forth_and_indexes_what_is_there(wardrobe: N
     assert found("umbrella") == ["1"]
 
 
+def test_of_equally_near_words_the_commonest_is_meant(add: Add) -> None:
+    for number, title in enumerate(["short", "shirt", "shirt"]):
+        add(str(number), title=title)
+    assert words.corrected("shrit") == "shirt"
+
+
 @pytest.mark.parametrize(
     ("text", "better"),
     [
@@ -120,3 +126,12 @@ def test_the_migration_goes_back_and_forth_and_indexes_what_is_there(wardrobe: N
 )
 def test_a_misspelt_word_has_a_nearest_one(wardrobe: None, text: str, better: str | None) -> None:
     assert words.corrected(text) == better
+
+
+@pytest.mark.parametrize(("text", "ids"), [("", ["1", "2", "3"]), ("NAV women", ["3"]), ("irt", ["1", "2"]), ("!", [])])
+def test_other_databases_look_for_the_words_anywhere(
+    wardrobe: None, monkeypatch: pytest.MonkeyPatch, text: str, ids: list[str]
+) -> None:
+    monkeypatch.setattr(connection, "vendor", "another")
+    assert found(text) == ids
+    assert words.corrected(text) is None

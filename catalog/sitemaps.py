@@ -1,0 +1,48 @@
+"""The catalogue for search engines: a sitemap, in files of at most 50,000 addresses (https://www.sitemaps.org)."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from django.contrib import sitemaps
+from django.db.models import Max
+from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
+from django.views.decorators.http import require_safe
+
+from catalog.models import Product, ProductQuerySet
+
+if TYPE_CHECKING:
+    ProductSitemapBase = sitemaps.Sitemap[Product]
+else:  # generic for the type checker only
+    ProductSitemapBase = sitemaps.Sitemap
+
+
+class ProductSitemap(ProductSitemapBase):
+    """Every product that visitors may see."""
+
+    limit = 50_000
+
+    def items(self) -> ProductQuerySet:
+        return Product.objects.visible().order_by("pk").only("product_id", "updated_at")
+
+    def lastmod(self, item: Product) -> datetime:
+        return item.updated_at
+
+    def get_latest_lastmod(self) -> datetime | None:
+        latest: datetime | None = Product.objects.visible().aggregate(latest=Max("updated_at"))["latest"]
+        return latest
+
+
+@require_safe
+def robots(request: HttpRequest) -> HttpResponse:
+    """What search engines may visit: pages, and not the grid's endless combinations of filters."""
+    lines = [
+        "User-agent: *",
+        "Disallow: /admin/",
+        "Disallow: /api/",
+        f"Disallow: {reverse('catalog:grid')}?*&",
+        f"Sitemap: {request.build_absolute_uri(reverse('sitemap'))}",
+    ]
+    return HttpResponse("\n".join(lines) + "\n", content_type="text/plain; charset=utf-8")
