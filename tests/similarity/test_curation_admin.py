@@ -141,3 +141,13 @@ def test_a_product_that_is_being_added_has_no_panel(admin_client: Client) -> Non
 def test_without_an_index_the_page_stands_and_says_what_to_do(admin_client: Client, add_product: AddProduct) -> None:
     page = admin_client.get(change_url(add_product("red", (200, 0, 0)))).content.decode()
     assert "manage.py build_index" in page[page.index('id="similar"') :]
+
+
+def test_a_picture_marked_to_be_embedded_anew_is_so_by_the_next_build(
+    admin_client: Client, shop: dict[str, Product]
+) -> None:
+    form = {"action": "embed_anew", "_selected_action": [shop["rose"].pk]}
+    admin_client.post(reverse("admin:catalog_product_changelist"), form)
+    assert panel_of(shop["red"]) == ["plum", "blue"]
+    assert build_index().embedded == 1
+    assert panel_of(shop["red"]) == ["rose", "plum", "blue"]
