@@ -5,16 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from django import forms
-from django.contrib import admin
+from django.contrib import admin, messages
+from django.contrib.admin.models import CHANGE, LogEntry
+from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
+from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
-from django.utils.translation import ngettext
 
 from catalog import images
 from catalog.columns import ATTRIBUTES
+from catalog.importing.refetch import MOST, refetch
 from catalog.models import Product
 
 if TYPE_CHECKING:
@@ -135,7 +138,7 @@ class ProductAdmin(ProductModelAdmin):
     list_max_show_all = 0
     # Counting the whole table again beside every filtered list costs a scan and tells nobody anything.
     show_full_result_count = False
-    actions = ["hide", "show"]
+    actions = ["hide", "show", "embed_anew", "fetch_again"]
     readonly_fields = [
         "preview",
         "picture_state",
@@ -222,13 +225,57 @@ class ProductAdmin(ProductModelAdmin):
         self._set_hidden(request, queryset, hidden=False)
 
     def _set_hidden(self, request: HttpRequest, queryset: QuerySet[Product], *, hidden: bool) -> None:
-        count = queryset.filter(~Q(hidden=hidden)).update(hidden=hidden)
+        changing = queryset.filter(~Q(hidden=hidden))
+        with transaction.atomic():
+            self._log(request, changing, "Hidden." if hidden else "Shown again.")
+            count = changing.update(hidden=hidden)
         sentence = (
             ngettext("%d product is hidden now.", "%d products are hidden now.", count)
             if hidden
             else ngettext("%d product is shown again.", "%d products are shown again.", count)
         )
         self.message_user(request, sentence % count)
+
+    @admin.action(description=_("Embed the pictures of the selected products anew"), permissions=["change"])
+    def embed_anew(self, request: HttpRequest, queryset: QuerySet[Product]) -> None:
+        renewed = queryset.filter(embedding_row__isnull=False)
+        with transaction.atomic():
+            self._log(request, renewed, "Its picture will be embedded anew.")
+            count = images.renew_rows(renewed)
+        sentence = ngettext(
+            "%d picture waits to be embedded anew: the next build_index does it, and until then nothing is compared "
+            "with it.",
+            "%d pictures wait to be embedded anew: the next build_index does it, and until then nothing is compared "
+            "with them.",
+            count,
+        )
+        self.message_user(request, sentence % count)
+
+    @admin.action(
+        description=_("Fetch the pictures of the selected products again (at most %d)") % MOST, permissions=["change"]
+    )
+    def fetch_again(self, request: HttpRequest, queryset: QuerySet[Product]) -> None:
+        products = list(queryset[: MOST + 1])
+        if len(products) > MOST:
+            said = gettext("At most %d pictures are fetched at once. For more: import_fashion --download --refetch.")
+            self.message_user(request, said % MOST, messages.ERROR)
+            return
+        for each in refetch(products):
+            if each.trouble:
+                self.message_user(request, f"{each.product}: {each.trouble}", messages.WARNING)
+                continue
+            said = gettext("the picture was fetched and is another one now.")
+            if not each.changed:
+                said = gettext("the picture was fetched and is the same.")
+            self.log_change(request, each.product, said[0].upper() + said[1:])
+            self.message_user(request, f"{each.product}: {said}", messages.SUCCESS)
+
+    def _log(self, request: HttpRequest, products: QuerySet[Product], message: str) -> None:
+        """A line in the history of each."""
+        few = products.only("product_id", "title")
+        if few.exists():
+            user: Any = request.user.pk  # not None: nobody comes here without logging in
+            LogEntry.objects.log_actions(user, few, CHANGE, message)
 
 
 def _picture(product: Product, side_px: int, alt: str) -> SafeString | None:

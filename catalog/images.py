@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from django.conf import settings
-from django.db import transaction
+from django.db import models, transaction
 from django.utils import timezone
 from PIL import Image, UnidentifiedImageError
 
@@ -304,6 +304,9 @@ _ACCEPTED_FIELDS = [
 ]
 
 
+_ROWS_AT_ONCE = 500
+
+
 def accept(acceptances: Iterable[Acceptance]) -> set[int]:
     """Give stored pictures to their products, in one transaction. The primary keys whose picture changed.
 
@@ -338,6 +341,21 @@ def _give(product: Product, acceptance: Acceptance) -> None:
     product.image_sha256 = stored.sha256
     product.image_source = acceptance.source
     product.image_error = ""
+
+
+def renew_rows(products: models.QuerySet[Product]) -> int:
+    """Draw a new row for each of these products that has a picture, as if it were another one; how many there were.
+
+    No space has an embedding for the new rows, so that the next `build_index` makes one.
+    """
+    with transaction.atomic():
+        keys = list(products.filter(embedding_row__isnull=False).order_by("pk").values_list("pk", flat=True))
+        for start in range(0, len(keys), _ROWS_AT_ONCE):
+            some = list(Product.objects.select_for_update().filter(pk__in=keys[start : start + _ROWS_AT_ONCE]))
+            for product, row in zip(some, RowCounter.draw(len(some)), strict=True):
+                product.embedding_row = row
+            Product.objects.bulk_update(some, ["embedding_row"])
+    return len(keys)
 
 
 def refuse(reasons: dict[int, str]) -> None:

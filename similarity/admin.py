@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlencode
 
 from django.contrib import admin, messages
-from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from django.template.response import TemplateResponse
-from django.urls import URLPattern, path, reverse
+from django.http import HttpRequest, HttpResponse
+from django.urls import URLPattern
 from django.utils.decorators import method_decorator
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST
 
-from similarity import products
+from similarity import admin_products, products  # noqa: F401  (registers products)
+from similarity.admin_pages import PageAdmin, ProductsPageAdmin
 from similarity.builds import BuildError, Manifest
 from similarity.comparing import compare
 from similarity.doubts import Doubt, label_doubts
@@ -26,52 +25,10 @@ from similarity.publishing import roll_back, stored_builds, use_build
 from similarity.services import SimilarityUnavailable, live_index
 from similarity.serving import serving_error
 
-if TYPE_CHECKING:
-    PageModelAdmin = admin.ModelAdmin[Any]  # the log names products too
-else:  # generic for the type checker only
-    PageModelAdmin = admin.ModelAdmin
-
 DOUBTS_A_PAGE = 20
 MAX_PRODUCTS_WITH_DOUBTS = 5000
 """Every product is compared with every other one: 1 s for 2,000 products, 8 s for 5,000, and the square of it on."""
 SHOWN_NEIGHBOURS = 6
-
-
-class PageAdmin(PageModelAdmin):
-    """One page in the place of a list of rows; there are no rows to add, edit or delete."""
-
-    def get_urls(self) -> list[URLPattern]:
-        return [self._path("", self.changelist_view, "changelist")]
-
-    def _path(self, route: str, view: Any, name: str) -> URLPattern:
-        guarded: Any = self.admin_site.admin_view(view)
-        pattern: URLPattern = path(route, guarded, name=f"similarity_{self.opts.model_name}_{name}")
-        return pattern
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def _page(self, request: HttpRequest, **context: Any) -> TemplateResponse:
-        context |= {
-            **self.admin_site.each_context(request),
-            "title": str(self.opts.verbose_name_plural).capitalize(),
-            "opts": self.opts,
-            "may_change": self.has_change_permission(request),
-        }
-        template = f"admin/similarity/{self.opts.model_name}/change_list.html"
-        return TemplateResponse(request, template, context)
-
-    def _refuse_without(self, permitted: bool) -> None:
-        if not permitted:
-            raise PermissionDenied
-
-    def _back(self, request: HttpRequest) -> HttpResponse:
-        """To the list, at the place where the form stood."""
-        where = reverse(f"admin:similarity_{self.opts.model_name}_changelist")
-        return HttpResponseRedirect(f"{where}?{request.GET.urlencode()}" if request.GET else where)
 
 
 @admin.register(IndexBuild)
@@ -130,20 +87,11 @@ class ShownDoubt:
 
 
 @admin.register(LabelDoubt)
-class LabelDoubtAdmin(PageAdmin):
-    """The labels in doubt, the worst first; the permissions are those on products."""
+class LabelDoubtAdmin(ProductsPageAdmin):
+    """The labels in doubt, the worst first."""
 
     def get_urls(self) -> list[URLPattern]:
         return [*super().get_urls(), self._path("accept/", self.accept_view, "accept")]
-
-    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return _may(request, "view") or _may(request, "change")
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return _may(request, "change")
-
-    def has_module_permission(self, request: HttpRequest) -> bool:
-        return self.has_view_permission(request)
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
         self._refuse_without(self.has_view_permission(request))
@@ -181,11 +129,6 @@ class LabelDoubtAdmin(PageAdmin):
             request, _("%(product)s: %(label)s is %(suggestion)s now, no longer %(value)s.") % said, messages.SUCCESS
         )
         return self._back(request)
-
-
-def _may(request: HttpRequest, action: str) -> bool:
-    options = Product._meta
-    return request.user.has_perm(f"{options.app_label}.{action}_{options.model_name}")
 
 
 def _doubts(labels: list[str]) -> tuple[list[Doubt], str]:

@@ -53,7 +53,10 @@ class Conflict(APIException):
 
 class MatchSerializer(serializers.Serializer[Any]):
     product_id = serializers.CharField()
-    score = serializers.FloatField(help_text="At most 1; the sum of the parts.")
+    score = serializers.FloatField(
+        allow_null=True,
+        help_text="At most 1; the sum of the parts. Null for a pinned product that cannot be compared yet.",
+    )
     parts = serializers.DictField(child=serializers.FloatField(), help_text="What each part adds to the score.")
     same = serializers.ListField(
         child=serializers.CharField(), help_text="Labels on which it agrees with the product asked for."
@@ -65,6 +68,7 @@ class MatchSerializer(serializers.Serializer[Any]):
     more = serializers.IntegerField(
         help_text="Further products with the same or nearly the same picture, where these are collapsed."
     )
+    pinned = serializers.BooleanField(help_text="Whether the shop has chosen it; such matches stand first.")
     title = serializers.CharField()
     url = serializers.CharField()
     thumbnail = serializers.CharField(allow_null=True)
@@ -167,6 +171,15 @@ class ProductQuestionSerializer(QuestionSerializer):
     differ = LabelsField(default=(), help_text="Labels on which they differ from it.")
 
 
+class CuratedQuestionSerializer(ProductQuestionSerializer):
+    """What may also be asked of one product's panel."""
+
+    curated = serializers.BooleanField(
+        default=True,
+        help_text="Begin with the products that the shop has pinned here, and leave out those that it hides here.",
+    )
+
+
 class ImageQuestionSerializer(QuestionSerializer):
     image = serializers.FileField(help_text="JPEG, PNG, WebP or GIF, at most 10 MiB and 25 megapixels.")
     crop = serializers.CharField(
@@ -225,11 +238,11 @@ class SimilarView(APIView):
         operation_id="products_similar",
         summary="Products that look like a product",
         tags=["similarity"],
-        parameters=[ProductQuestionSerializer],
+        parameters=[CuratedQuestionSerializer],
         responses={200: AnswerSerializer, 400: OpenApiResponse(description="k or mix make no sense."), 404: None},
     )
     def get(self, request: Request, product_id: str) -> Response:
-        question = ProductQuestionSerializer(data=request.query_params)
+        question = CuratedQuestionSerializer(data=request.query_params)
         question.is_valid(raise_exception=True)
         product = products.get_product(product_id)
         if product is None or not product.is_visible:

@@ -1,19 +1,64 @@
-"""What the admin lists of similarity. Nothing of it lies in the database: builds are folders, doubts are computed.
+"""What similarity keeps in the database, what people say of pairs of products, and what the admin lists of it.
 
-The models are there for what Django's admin hangs on a model: a place in its lists, permissions, the log of changes.
+Builds are folders and doubts are computed: their models have no table, and are there for what Django's admin hangs on a
+model: a place in its lists, permissions, the log of changes.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from django.core.exceptions import ValidationError
 from django.db import models
+from django.db.models import F, Q
 from django.utils.translation import gettext_lazy as _
 
 if TYPE_CHECKING:
     AnyManager = models.Manager[Any]
 else:  # generic for the type checker only
     AnyManager = models.Manager
+
+
+class Curation(models.Model):
+    """What the shop has chosen for one product's panel: another product to stand first, or never to be shown there.
+
+    Who may see or change products may see or change it.
+    """
+
+    class Kind(models.TextChoices):
+        PINNED = "pinned", _("pinned")
+        HIDDEN = "hidden", _("hidden")
+
+    product = models.ForeignKey("catalog.Product", models.CASCADE, related_name="curations", verbose_name=_("product"))
+    other = models.ForeignKey("catalog.Product", models.CASCADE, related_name="+", verbose_name=_("other product"))
+    kind = models.CharField(_("kind"), max_length=6, choices=Kind, default=Kind.PINNED)
+    position = models.PositiveIntegerField(_("position"), default=0, help_text=_("Of pinned ones, the lowest first."))
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        default_permissions = ()
+        ordering = ["position", "pk"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["product", "other"],
+                name="one_curation_per_pair",
+                violation_error_message=_("This product is pinned or hidden here already."),
+            ),
+            models.CheckConstraint(
+                condition=~Q(product=F("other")),
+                name="curation_of_another",
+            ),
+        ]
+        verbose_name = _("choice for the panel")
+        verbose_name_plural = _("choices for the panel of similar items")
+
+    def __str__(self) -> str:
+        return f"{self.other}: {self.get_kind_display()}"
+
+    def clean(self) -> None:
+        """The constraint alone would not do: inlines do not validate those that name their foreign key."""
+        if self.product_id == self.other_id:
+            raise ValidationError({"other": _("A product cannot be chosen for its own panel.")})
 
 
 class NoRows(AnyManager):

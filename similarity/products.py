@@ -128,7 +128,7 @@ def remove(keys: Sequence[int], but: Set[str]) -> int:
     """Delete the products with these primary keys, except those with these product ids; how many went."""
     ids = Product.objects.filter(pk__in=keys).values_list("pk", "product_id")
     gone = Product.objects.filter(pk__in=[key for key, product_id in ids if product_id not in but])
-    return gone.delete()[0]
+    return gone.delete()[1].get(Product._meta.label, 0)
 
 
 def any_besides(some: QuerySet[Product]) -> bool:

@@ -97,16 +97,18 @@ def rungs(
         yield dict(held), tuple(relaxed.values())
 
 
-def leaders(pictures: Sequence[str], near: NDArray[np.bool_] | None) -> NDArray[np.int64]:
+def leaders(pictures: Sequence[str], near: NDArray[np.bool_] | None, pinned: int = 0) -> NDArray[np.int64]:
     """(n,) for each of n candidates, best first, the first one that shows the same: itself, where none before does.
 
     `pictures` are digests; `near` (n, n) says which pictures are nearly the same. A candidate is held against leaders
-    only, so that a chain of small changes does not make one of all.
+    only, so that a chain of small changes does not make one of all. The first `pinned` always stand for themselves.
     """
     led = np.arange(len(pictures))
     first: dict[str, int] = {}
     for at, picture in enumerate(pictures):
         leader = first.setdefault(picture, at)
+        if at < pinned:
+            continue
         if near is not None and leader == at:
             before = np.flatnonzero(near[at, :at] & (led[:at] == np.arange(at)))
             leader = int(before[0]) if len(before) else at

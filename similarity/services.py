@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from similarity import products
+from similarity import curating, products
 from similarity.builds import REPAIR, BuildError, Manifest, NoBuild
 from similarity.calibration import Calibration
 from similarity.embedders import Embedder, EmbedderError, get_embedder
@@ -51,20 +51,22 @@ class Match:
 
     `same` are the labels on which it agrees with the product asked for, `different` those on which it does not, each
     with both values; a label that either lacks is in neither. `more` counts further products with its very picture,
-    or nearly so, where these were collapsed.
+    or nearly so, where these were collapsed. `pinned`: the shop has chosen it; only such a one may have no score, as
+    long as it has no embedding.
     """
 
     product: Product
-    score: float
+    score: float | None
     parts: dict[str, float]
     same: tuple[str, ...] = ()
     different: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     more: int = 0
+    pinned: bool = False
 
 
 @dataclass(frozen=True)
 class Answer:
-    """The matches, best first, and what the reader must know of how they came about.
+    """The matches, pinned ones first, then the best first, and what the reader must know of how they came about.
 
     `missing_parts` could not be compared: the picture lacks them, or the index does. `waiting` says that the
     product has no embedding yet. `relaxed` are the wishes that gave in to find enough; matches that fulfil more of them
@@ -90,11 +92,12 @@ class Answer:
             "matches": [
                 {
                     "product_id": match.product.product_id,
-                    "score": round(match.score, 4),
+                    "score": None if match.score is None else round(match.score, 4),
                     "parts": {part: round(value, 4) for part, value in match.parts.items()},
                     "same": list(match.same),
                     "different": {label: list(values) for label, values in match.different.items()},
                     "more": match.more,
+                    "pinned": match.pinned,
                     "title": match.product.title,
                     "url": match.product.get_absolute_url(),
                     "thumbnail": match.product.thumbnail.url if match.product.thumbnail else None,
@@ -109,17 +112,39 @@ def default_mix() -> Mix:
     return live_index().build.layout.default_mix
 
 
-def similar_to(product: Product, k: int = DEFAULT_K, mix: Mix | None = None, refinement: Refinement = RAW) -> Answer:
-    """The k visible products most like this one, itself left out. One database query where there are no wishes.
+def similar_to(
+    product: Product,
+    k: int = DEFAULT_K,
+    mix: Mix | None = None,
+    refinement: Refinement = RAW,
+    *,
+    curated: bool = True,
+) -> Answer:
+    """The k visible products most like this one, itself left out. Two database queries where there are no wishes.
 
+    `curated`: those that the shop has pinned come first, whatever the refinement says, and without a score where they
+    have no embedding yet; those that it hides here do not come at all. Without it, one query less.
     Raises SimilarityUnavailable without an index, MixError for a mix that makes no sense.
     """
     live = live_index()
     mix, unknown = live.build.layout.usable_mix(mix)
+    choices = curating.choices_for(product) if curated else curating.NONE
     look = _look_of(live, product)
+    question = _Question(
+        np.zeros(live.build.layout.dimension, np.float32) if look is None else look,
+        k,
+        mix,
+        unknown,
+        refinement,
+        (product,),
+        product.product_id,
+        pinned=tuple(other for other in choices.pinned if other.is_visible)[:k],
+        hidden=choices.hidden,
+    )
     if look is None:
-        return Answer(product.product_id, (), mix, unknown, waiting=product.embedding_row is not None)
-    return _answer(live, _Question(look, k, mix, unknown, refinement, (product,), product.product_id))
+        answer = Answer(product.product_id, (), mix, unknown, waiting=product.embedding_row is not None)
+        return _pinned_alone(live, question, answer)
+    return _answer(live, question)
 
 
 def compare(product: Product, other: Product, mix: Mix | None = None) -> Answer:
@@ -222,7 +247,8 @@ def live_index() -> LiveIndex:
 class _Question:
     """What is looked for: `look` (dimension,), how it is to be compared, and what is done with what is found.
 
-    `like` and `unlike` are the products asked with; none of them is an answer. `product_id` is the one product's.
+    `like` and `unlike` are the products asked with; none of them is an answer, and no `hidden` one. `product_id` is the
+    one product's. `pinned` are answers in any case, and no more than k.
     """
 
     look: NDArray[np.float32]
@@ -233,10 +259,12 @@ class _Question:
     like: tuple[Product, ...] = ()
     product_id: str | None = None
     unlike: tuple[Product, ...] = ()
+    pinned: tuple[Product, ...] = ()
+    hidden: tuple[Product, ...] = ()
 
     @property
     def excluded(self) -> frozenset[int]:
-        return frozenset(product.pk for product in (*self.like, *self.unlike))
+        return frozenset(product.pk for product in (*self.like, *self.unlike, *self.hidden))
 
 
 def _answer(live: LiveIndex, question: _Question) -> Answer:
@@ -244,7 +272,7 @@ def _answer(live: LiveIndex, question: _Question) -> Answer:
     missing = question.unknown + tuple(part for part in layout.missing_parts(question.look) if mix[part])
     query = question.look * layout.query_weights(mix)
     if not query.any():
-        return Answer(question.product_id, (), mix, missing)
+        return _pinned_alone(live, question, Answer(question.product_id, (), mix, missing))
     min_score = question.refinement.min_score
     if isinstance(min_score, str):  # measured for one look; the mean of several is like nothing as much
         several = len(question.like) + len(question.unlike) > 1
@@ -254,19 +282,22 @@ def _answer(live: LiveIndex, question: _Question) -> Answer:
 
 @dataclass(frozen=True, eq=False)
 class _Candidate:
-    """A product that may be shown, its look (dimension,), and the rung of the wishes on which it was found."""
+    """A product that may be shown, its look (dimension,), and the rung of the wishes on which it was found.
+
+    A pinned one without embedding has no score, and a look of zeros.
+    """
 
     product: Product
-    score: float
+    score: float | None
     look: NDArray[np.float32]
     rung: int
 
 
 def _search(live: LiveIndex, query: NDArray[np.float32], question: _Question, answer: Answer) -> Answer:
     """The answer with its matches: those that fulfil all wishes, then what is left of these, until there are k."""
-    refinement, k = question.refinement, question.k
+    refinement, k, pinned = question.refinement, question.k, len(question.pinned)
     wishes, unheard = _wishes(question)
-    candidates: list[_Candidate] = []
+    candidates = _pinned(live, query, question)
     ladder: list[tuple[Relaxed, ...]] = []
     for remaining, relaxed in rungs(wishes, products.related_values):
         seen = question.excluded | {each.product.pk for each in candidates}
@@ -278,25 +309,54 @@ def _search(live: LiveIndex, query: NDArray[np.float32], question: _Question, an
     led = _leaders(live, question, candidates)
     shown = np.flatnonzero(led == np.arange(len(led)))
     if refinement.diversity:
-        shown = shown[_diversified(live, question, [candidates[at] for at in shown.tolist()])]
+        ranked = shown[pinned:]
+        varied = _diversified(live, question, [candidates[at] for at in ranked.tolist()], k - pinned)
+        shown = np.concatenate([shown[:pinned], ranked[varied]])
     shown = shown[:k]
     sizes = np.bincount(led, minlength=len(led))
-    looks = np.array([candidates[at].look for at in shown.tolist()]).reshape(len(shown), len(query))
+    found = [candidates[at] for at in shown.tolist()]
+    matches = _matches(live, query, question, found, (sizes[shown] - 1).tolist())
+    last = max((each.rung for each in found), default=0)
+    return replace(answer, matches=matches, relaxed=(*unheard, *ladder[last]))
+
+
+def _pinned_alone(live: LiveIndex, question: _Question, answer: Answer) -> Answer:
+    """The answer where there is nothing to search with."""
+    query = np.zeros_like(question.look)
+    found = [replace(each, score=None) for each in _pinned(live, query, question)]
+    return replace(answer, matches=_matches(live, query, question, found, [0] * len(found)))
+
+
+def _pinned(live: LiveIndex, query: NDArray[np.float32], question: _Question) -> list[_Candidate]:
+    candidates = []
+    for product in question.pinned:
+        look = _look_of(live, product)
+        score = None if look is None else float(look @ query)
+        candidates.append(_Candidate(product, score, np.zeros_like(query) if look is None else look, rung=0))
+    return candidates
+
+
+def _matches(
+    live: LiveIndex,
+    query: NDArray[np.float32],
+    question: _Question,
+    found: Sequence[_Candidate],
+    more: Sequence[int],
+) -> tuple[Match, ...]:
+    """The candidates, pinned ones first, as matches; `more` of each shows the same."""
+    looks = np.array([each.look for each in found]).reshape(len(found), len(query))
     parts = live.build.layout.contributions(query, looks)
-    matches = []
-    for number, at in enumerate(shown.tolist()):
-        found = candidates[at]
-        matches.append(
-            Match(
-                product=found.product,
-                score=found.score,
-                parts={name: float(values[number]) for name, values in parts.items()},
-                **(_agreement(question.like[0], found.product) if question.product_id else {}),
-                more=int(sizes[at]) - 1,
-            )
+    return tuple(
+        Match(
+            product=each.product,
+            score=each.score,
+            parts={} if each.score is None else {name: float(values[at]) for name, values in parts.items()},
+            **(_agreement(question.like[0], each.product) if question.product_id else {}),
+            more=more[at],
+            pinned=at < len(question.pinned),
         )
-    last = max((candidates[at].rung for at in shown.tolist()), default=0)
-    return replace(answer, matches=tuple(matches), relaxed=(*unheard, *ladder[last]))
+        for at, each in enumerate(found)
+    )
 
 
 def _wishes(question: _Question) -> tuple[Wishes, tuple[Relaxed, ...]]:
@@ -371,16 +431,16 @@ def _leaders(live: LiveIndex, question: _Question, candidates: Sequence[_Candida
         looks = np.array([each.look for each in candidates])
         columns = live.build.layout.slices
         near = nearly_same({name: looks[:, columns[name]] for name in least}, least)
-    return leaders([each.product.image_sha256 for each in candidates], near)
+    return leaders([each.product.image_sha256 for each in candidates], near, len(question.pinned))
 
 
-def _diversified(live: LiveIndex, question: _Question, candidates: Sequence[_Candidate]) -> list[int]:
-    looks = np.array([each.look for each in candidates]).reshape(len(candidates), -1)
+def _diversified(live: LiveIndex, question: _Question, candidates: Sequence[_Candidate], k: int) -> list[int]:
+    looks = np.array([each.look for each in candidates]).reshape(len(candidates), len(question.look))
     return diversified(
         np.array([each.score for each in candidates], dtype=np.float32),
         (looks * live.build.layout.query_weights(question.mix)) @ looks.T,
         np.array([each.rung for each in candidates], dtype=np.int64),
-        question.k,
+        k,
         question.refinement.diversity,
     )
 

@@ -40,15 +40,14 @@ def similar_panel(context: RequestContext, product: Product, k: int = DEFAULT_K)
     """
     panel = Panel.asked(context["request"].GET)
     answer, reason = Answer(product.product_id, (), {}), ""
+    try:
+        answer = similar_to(product, k, panel.mix(default_mix()), panel.refinement)
+    except SimilarityUnavailable as error:
+        logger.warning("No similar items for %s: %s", product.product_id, error)
+        reason = _("Similar items are being prepared. Please come back soon.")
     if product.embedding_row is None:
         reason = _("Without a picture, there is nothing to compare.")
-    else:
-        try:
-            answer = similar_to(product, k, panel.mix(default_mix()), panel.refinement)
-        except SimilarityUnavailable as error:
-            logger.warning("No similar items for %s: %s", product.product_id, error)
-            reason = _("Similar items are being prepared. Please come back soon.")
-    if answer.waiting:
+    elif answer.waiting:
         reason = _("This picture is new; its similar items appear when the index is next built.")
     return {
         "product": product,
@@ -75,8 +74,10 @@ def relaxed_words(relaxed: Relaxed) -> str:
 
 @register.filter
 def chips(match: Match) -> list[tuple[str, str]]:
-    """(kind, words) of what agrees and what differs: ("same", "same gender"), ("different", "Blue, not Navy")."""
+    """(kind, words) of why it is here: ("same", "same gender"), ("different", "Blue, not Navy")."""
     said = []
+    if match.pinned:
+        said.append(("pinned", _("chosen by the shop")))
     if match.same:
         labels = get_text_list([label_name(name) for name in match.same], _("and"))
         said.append(("same", _("same %(labels)s") % {"labels": labels}))

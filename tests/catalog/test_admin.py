@@ -47,7 +47,8 @@ def change_url(product: Product) -> str:
 def form_of(product: Product, **changes: Any) -> dict[str, Any]:
     names = ["product_id", "title", "gender", "category", "sub_category", "product_type", "colour", "usage"]
     values = {name: getattr(product, name) for name in [*names, "image_name", "image_url"]}
-    return {**values, **changes}
+    rows_of_choices = {"curations-TOTAL_FORMS": "0", "curations-INITIAL_FORMS": "0"}  # similarity's, on the same page
+    return {**values, **rows_of_choices, **changes}
 
 
 def upload(data: bytes) -> SimpleUploadedFile:

@@ -90,4 +90,4 @@ def test_plain_faiss_reads_the_exported_index_and_finds_the_same(
     scores, positions = index.search(index.reconstruct(0)[np.newaxis], 3)
     ours = similar_to(reds_and_blues["red"]).matches
     assert [product_ids[at] for at in positions[0]] == ["red", *(match.product.product_id for match in ours)]
-    np.testing.assert_allclose(scores[0], [1, *(match.score for match in ours)], atol=1e-5)
+    np.testing.assert_allclose(scores[0], [1, *(match.score or 0.0 for match in ours)], atol=1e-5)

@@ -42,11 +42,13 @@ def test_the_parts_sum_up_to_the_score(reds_and_blues: dict[str, Product]) -> No
         assert sum(match.parts.values()) == pytest.approx(match.score, abs=1e-5)
 
 
-def test_the_panel_costs_one_query(reds_and_blues: dict[str, Product], django_assert_num_queries: Any) -> None:
+def test_the_panel_costs_two_queries(reds_and_blues: dict[str, Product], django_assert_num_queries: Any) -> None:
     build_index()
     similar_to(reds_and_blues["red"])  # opens the index
-    with django_assert_num_queries(1):
+    with django_assert_num_queries(2):
         assert len(similar_to(reds_and_blues["red"]).matches) == 3
+    with django_assert_num_queries(1):
+        assert len(similar_to(reds_and_blues["red"], curated=False).matches) == 3
 
 
 def test_hidden_missing_and_deleted_products_do_not_appear(

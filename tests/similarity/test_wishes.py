@@ -118,7 +118,7 @@ def test_several_products_wish_for_what_any_of_them_has(shoes: Product) -> None:
 
 
 def test_a_cutoff_leaves_out_what_scores_less(shoes: Product) -> None:
-    scores = {match.product.product_id: match.score for match in similar_to(shoes).matches}
+    scores = {match.product.product_id: match.score or 0.0 for match in similar_to(shoes).matches}
     answer = similar_to(shoes, refinement=Refinement(min_score=scores["plum"] - 1e-6))
     assert ids(answer) == ["rose", "plum"]
     assert answer.min_score == pytest.approx(scores["plum"], abs=1e-5)

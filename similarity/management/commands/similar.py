@@ -56,13 +56,16 @@ class Command(BaseCommand):
             help="Matches have this value, as colour=Blue. May be given several times.",
         )
         parser.add_argument("--no-relax", action="store_true", help="Rather fewer matches than some beside the wishes.")
+        parser.add_argument(
+            "--uncurated", action="store_true", help="As the index ranks, whatever the shop has pinned or hidden."
+        )
         parser.add_argument("--json", action="store_true", help="Print one JSON object.")
 
     def handle(self, *args: Any, **options: Any) -> None:
         if (options["product_id"] is None) == (options["image"] is None):
             raise CommandError("Give a product id or --image FILE, one of the two.")
         with told_in_a_sentence():
-            answer = _ask(options["product_id"], options["image"], options["k"], options["mix"], _refinement(options))
+            answer = _ask(options, _refinement(options))
         if options["json"]:
             self.stdout.write(json.dumps(answer.to_json(), ensure_ascii=False))
         else:
@@ -84,7 +87,11 @@ def _refinement(options: dict[str, Any]) -> Refinement:
     )
 
 
-def _ask(product_id: str | None, image: Path | None, k: int, mix: Mix | None, refinement: Refinement) -> Answer:
+def _ask(options: dict[str, Any], refinement: Refinement) -> Answer:
+    product_id: str | None = options["product_id"]
+    image: Path | None = options["image"]
+    k: int = options["k"]
+    mix: Mix | None = options["mix"]
     if image is not None:
         try:
             return similar_to_image(open_rgb(image), k, mix, refinement)
@@ -94,7 +101,7 @@ def _ask(product_id: str | None, image: Path | None, k: int, mix: Mix | None, re
     product = get_product(product_id)
     if product is None:
         raise CommandError(f"There is no product with the id {product_id}.")
-    return similar_to(product, k, mix, refinement)
+    return similar_to(product, k, mix, refinement, curated=not options["uncurated"])
 
 
 def _table(answer: Answer) -> str:
@@ -109,5 +116,7 @@ def _table(answer: Answer) -> str:
     for match in answer.matches:
         parts = "  ".join(f"{part} {value:+.3f}" for part, value in match.parts.items())
         more = f"  and {match.more} more like it" if match.more else ""
-        lines.append(f"{match.score:.3f}  {match.product.product_id:<12} {match.product.title}  ({parts}){more}")
+        score = "  –  " if match.score is None else f"{match.score:.3f}"
+        pinned = "  pinned" if match.pinned else ""
+        lines.append(f"{score}  {match.product.product_id:<12} {match.product.title}  ({parts}){more}{pinned}")
     return "\n".join(lines)
