@@ -15,6 +15,11 @@
     for (const id of open) document.getElementById(id)?.setAttribute("open", "");
     // A link that is still there has kept the focus (htmx, by its id); else reading goes on at the results.
     if (document.activeElement === document.body) document.getElementById("content").focus({ preventScroll: true });
+    for (const link of document.querySelectorAll(".site-footer a[hreflang]")) {
+      const address = new URL(link.href);
+      address.searchParams.set("next", location.pathname + location.search);
+      link.href = address;
+    }
     const count = document.querySelector(".page-head__count");
     document.getElementById("announcement").textContent = count ? count.textContent : "";
   };

@@ -74,6 +74,9 @@ def test_the_grid_is_swapped_and_the_back_button_brings_it_back(page: Page, shop
     expect(page.get_by_role("heading", level=1)).to_have_text("Women")
     expect(page).to_have_url(re.compile(r"\?gender=Women$"))
     expect(page).to_have_title(re.compile("^Women"))
+    expect(page.get_by_role("link", name="Português")).to_have_attribute(
+        "href", re.compile("next=%2F%3Fgender%3DWomen$")
+    )
     expect(page.locator("#gender-Women")).to_be_focused()
     expect(page.locator("#announcement")).to_have_text(page.locator(".page-head__count").inner_text())
     page.locator("#gender-Men").click()
