@@ -14,7 +14,7 @@ from django.utils.decorators import method_decorator
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST
 
-from similarity import admin_products, products  # noqa: F401  (registers products)
+from similarity import admin_duplicates, admin_products, products  # noqa: F401  (they register themselves)
 from similarity.admin_pages import PageAdmin, ProductsPageAdmin
 from similarity.builds import BuildError, Manifest
 from similarity.comparing import compare

@@ -61,6 +61,26 @@ class Curation(models.Model):
             raise ValidationError({"other": _("A product cannot be chosen for its own panel.")})
 
 
+class DistinctPair(models.Model):
+    """Two products that show the same, or nearly, and that somebody said are not duplicates. `one` came first."""
+
+    one = models.ForeignKey("catalog.Product", models.CASCADE, related_name="+")
+    other = models.ForeignKey("catalog.Product", models.CASCADE, related_name="+")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        default_permissions = ()
+        constraints = [
+            models.UniqueConstraint(fields=["one", "other"], name="one_distinction_per_pair"),
+            models.CheckConstraint(condition=Q(one__lt=F("other")), name="distinct_pair_in_order"),
+        ]
+        verbose_name = _("pair of no duplicates")
+        verbose_name_plural = _("pairs of no duplicates")
+
+    def __str__(self) -> str:
+        return f"{self.one} / {self.other}"
+
+
 class NoRows(AnyManager):
     """Asks no table, as there is none: without it, `dumpdata` would."""
 
@@ -101,3 +121,12 @@ class LabelDoubt(AdminPage):
         default_permissions = ()
         verbose_name = _("label in doubt")
         verbose_name_plural = _("labels in doubt")
+
+
+class Duplicate(AdminPage):
+    """Products that show the same. Who may see or change products may see or decide."""
+
+    class Meta(AdminPage.Meta):
+        default_permissions = ()
+        verbose_name = _("duplicate")
+        verbose_name_plural = _("duplicates")

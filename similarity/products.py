@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 from django.conf import settings
-from django.db.models import QuerySet
+from django.db.models import Count, Exists, OuterRef, Q, QuerySet
 from django.utils import timezone
 
 from catalog.columns import ATTRIBUTES, FIELD_OF
 from catalog.models import Product
+from similarity.models import DistinctPair
 from similarity.vectors import Digests, Rows, digest_matrix
 
 __all__ = ["Product"]
@@ -72,8 +73,13 @@ def count_products() -> int:
 
 
 def visible_by_row(rows: Sequence[int]) -> dict[int, Product]:
-    """The visible products whose picture has one of the rows, by row. One query."""
-    found = Product.objects.visible().filter(embedding_row__in=rows).defer("extra", "source")
+    """The visible products whose picture has one of the rows, by row. One query.
+
+    They carry `told_apart`: whether somebody said of one that it is no duplicate of another.
+    """
+    pairs = DistinctPair.objects.filter(Q(one=OuterRef("pk")) | Q(other=OuterRef("pk")))
+    visible = Product.objects.visible().filter(embedding_row__in=rows)
+    found = visible.annotate(told_apart=Exists(pairs)).defer("extra", "source")
     return {product.embedding_row: product for product in found if product.embedding_row is not None}
 
 
@@ -134,6 +140,40 @@ def remove(keys: Sequence[int], but: Set[str]) -> int:
 def any_besides(some: QuerySet[Product]) -> bool:
     """Whether the catalogue holds other products than these."""
     return Product.objects.exclude(pk__in=some).exists()
+
+
+@dataclass(frozen=True)
+class Picture:
+    """The picture that a visible product shows; `key` is the product's primary key."""
+
+    key: int
+    product_id: str
+    row: int
+    sha256: str
+
+
+def pictures_shown(most: int, *, shared: bool) -> list[Picture]:
+    """The pictures of visible products, in their order; `shared`: only those that several products show. One query."""
+    shown = Product.objects.visible().with_image()
+    if shared:
+        several = shown.order_by().values("image_sha256").annotate(count=Count("pk")).filter(count__gt=1)
+        shown = shown.filter(image_sha256__in=several.values("image_sha256"))
+    values = shown.order_by("pk").values_list("pk", "product_id", "embedding_row", "image_sha256")[:most]
+    return [Picture(key, product_id, row or 0, sha256) for key, product_id, row, sha256 in values]
+
+
+def told_apart(among: Sequence[int] | None = None) -> list[tuple[int, int]]:
+    """Pairs of primary keys that somebody said are no duplicates: all, or those between some products. One query."""
+    pairs = DistinctPair.objects.all()
+    if among is not None:
+        pairs = pairs.filter(one__in=among, other__in=among)
+    return list(pairs.values_list("one", "other"))
+
+
+def hide(some: Sequence[Product]) -> None:
+    """Let visitors see these products no more."""
+    keys = [product.pk for product in some]
+    Product.objects.filter(pk__in=keys).update(hidden=True, updated_at=timezone.now())
 
 
 def get_product(product_id: str) -> Product | None:

@@ -97,22 +97,31 @@ def rungs(
         yield dict(held), tuple(relaxed.values())
 
 
-def leaders(pictures: Sequence[str], near: NDArray[np.bool_] | None, pinned: int = 0) -> NDArray[np.int64]:
+def leaders(
+    pictures: Sequence[str],
+    near: NDArray[np.bool_] | None,
+    pinned: int = 0,
+    apart: Sequence[tuple[int, int]] = (),
+) -> NDArray[np.int64]:
     """(n,) for each of n candidates, best first, the first one that shows the same: itself, where none before does.
 
     `pictures` are digests; `near` (n, n) says which pictures are nearly the same. A candidate is held against leaders
-    only, so that a chain of small changes does not make one of all. The first `pinned` always stand for themselves.
+    only, so that a chain of small changes does not make one of all. The first `pinned` always stand for themselves;
+    the pairs `apart`, each with the earlier one first, are not the same whatever they look like.
     """
     led = np.arange(len(pictures))
-    first: dict[str, int] = {}
-    for at, picture in enumerate(pictures):
-        leader = first.setdefault(picture, at)
-        if at < pinned:
-            continue
-        if near is not None and leader == at:
-            before = np.flatnonzero(near[at, :at] & (led[:at] == np.arange(at)))
-            leader = int(before[0]) if len(before) else at
-        led[at] = leader
+    names = np.unique(np.array(pictures), return_inverse=True)[1]
+    distinct: dict[int, list[int]] = {}
+    for one, other in apart:
+        distinct.setdefault(other, []).append(one)
+    for at in range(pinned, len(pictures)):
+        same = names[:at] == names[at]
+        if near is not None:
+            same |= near[at, :at]
+        same &= led[:at] == np.arange(at)
+        same[distinct.get(at, [])] = False
+        if same.any():
+            led[at] = same.argmax()
     return led
 
 

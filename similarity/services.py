@@ -304,9 +304,9 @@ def _search(live: LiveIndex, query: NDArray[np.float32], question: _Question, an
         rung = _Rung(len(ladder), products.rows_with(remaining) if remaining else None, seen, answer.min_score)
         ladder.append(relaxed)
         candidates = _candidates(live, query, question, rung, candidates)
-        if not refinement.relax or len(np.unique(_leaders(live, question, candidates))) >= k:
+        led = _leaders(live, question, candidates)
+        if not refinement.relax or len(np.unique(led)) >= k:
             break
-    led = _leaders(live, question, candidates)
     shown = np.flatnonzero(led == np.arange(len(led)))
     if refinement.diversity:
         ranked = shown[pinned:]
@@ -431,7 +431,14 @@ def _leaders(live: LiveIndex, question: _Question, candidates: Sequence[_Candida
         looks = np.array([each.look for each in candidates])
         columns = live.build.layout.slices
         near = nearly_same({name: looks[:, columns[name]] for name in least}, least)
-    return leaders([each.product.image_sha256 for each in candidates], near, len(question.pinned))
+    pictures, pinned = [each.product.image_sha256 for each in candidates], len(question.pinned)
+    led = leaders(pictures, near, pinned)
+    collapsed = [candidates[at].product for at in np.flatnonzero(led != np.arange(len(led))).tolist()]
+    if not any(getattr(product, "told_apart", False) for product in collapsed):
+        return led
+    place = {each.product.pk: at for at, each in enumerate(candidates)}
+    apart = [sorted((place[one], place[other])) for one, other in products.told_apart(list(place))]
+    return leaders(pictures, near, pinned, [(earlier, later) for earlier, later in apart])
 
 
 def _diversified(live: LiveIndex, question: _Question, candidates: Sequence[_Candidate], k: int) -> list[int]:

@@ -370,3 +370,22 @@ def test_the_admin_switches_builds_and_shows_labels_in_doubt_on_a_phone_too(
     expect(page.locator(".doubt img").first).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
     assert complaints == []
+
+
+def test_the_shop_pins_a_product_and_visitors_see_it_first(
+    page: Page, shop: str, complaints: list[str], admin_user: Any
+) -> None:
+    page.set_viewport_size(PHONE)
+    log_in(page, shop)
+    page.goto(f"{shop}/products/V0001/")
+    last = page.locator(".similar .card__title").last.inner_text()
+    page.get_by_role("link", name="Edit in the administration").click()
+    page.get_by_role("button", name=re.compile(f"^Pin.*{re.escape(last)}")).click()
+    expect(page.locator(".messagelist")).to_contain_text("Pinned")
+    expect(page.locator(".preview li").first).to_contain_text(last)
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    page.goto(f"{shop}/products/V0001/")
+    expect(page.locator(".similar .card__title").first).to_have_text(last)
+    expect(page.locator(".similar li").first).to_contain_text("chosen by the shop")
+    expect(page.locator(".similar .card")).to_have_count(12)
+    assert complaints == []

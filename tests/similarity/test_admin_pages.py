@@ -287,7 +287,7 @@ class TestDoubts:
 
 
 def test_what_is_no_table_is_left_out_of_a_dump(capsys: pytest.CaptureFixture[str]) -> None:
-    """Two dumps of two models that have no table."""
+    """Two dumps: of two tables without rows, and of models that have no table."""
     call_command("dumpdata", "similarity")
     call_command("dumpdata", "similarity", use_base_manager=True)
     assert capsys.readouterr().out == "[][]"
