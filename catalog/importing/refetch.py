@@ -9,14 +9,15 @@ from dataclasses import dataclass
 from catalog import images
 from catalog.importing.download import Fetcher, Manners
 from catalog.importing.pictures import Failed, Kept, NoneNamed, PictureTaker, Taken
-from catalog.importing.upsert import Placed, Status
+from catalog.importing.upsert import UPLOADED, Placed, Status
 from catalog.models import Product
 
 MOST = 20
 HURRIED = Manners(
-    connect_timeout_s=3, read_timeout_s=5, total_timeout_s=8, tries=1, longest_wait_s=5, give_up_s=8, per_host=6
+    connect_timeout_s=3, read_timeout_s=4, total_timeout_s=5, tries=1, longest_wait_s=5, give_up_s=8, per_host=6
 )
-"""One try each, so that a page with MOST products is answered before a web server gives its worker up (30 s)."""
+"""One short try each, so that MOST pictures of a host that drips them take 20 s, and a web server that gives its workers
+up after 30 s does not."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,8 @@ def refetch(products: Sequence[Product], manners: Manners = HURRIED) -> list[Ref
                 case Failed(placed, reason):
                     failed[placed.key] = reason
                 case Kept(placed):
-                    troubles[placed.key] = "The picture was given by hand, or there is no address."
+                    by_hand = placed.image_source.startswith(UPLOADED)
+                    troubles[placed.key] = "The picture was given by hand." if by_hand else "There is no address."
                 case NoneNamed(placed):
                     troubles[placed.key] = "There is no address."
     images.refuse(failed)

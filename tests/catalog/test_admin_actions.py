@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -10,7 +11,8 @@ from django.contrib.auth.models import Permission, User
 from django.test import Client
 from django.urls import reverse
 
-from catalog.importing.refetch import MOST, refetch
+from catalog.importing.hosts import FIRST_AT_ONCE
+from catalog.importing.refetch import HURRIED, MOST, refetch
 from catalog.models import Product
 from tests.catalog.material import picture
 from tests.catalog.test_download import HASTY, Shop, answer, running_shop  # noqa: F401  (a fixture)
@@ -66,7 +68,7 @@ def test_pictures_are_fetched_again_and_each_is_told_of(
     assert "Product 22 (22): the picture was fetched and is another one now." in page
     assert "Product 333 (333): HTTP 404." in page
     assert "Product 4444 (4444): There is no address." in page
-    assert "Product 55555 (55555): The picture was given by hand" in page
+    assert "Product 55555 (55555): The picture was given by hand." in page
     assert shop.asked == {"/same.png": 1, "/other.png": 1, "/gone.png": 1}
     before = gone.image_sha256
     gone.refresh_from_db()
@@ -79,6 +81,11 @@ def test_so_many_pictures_are_fetched_at_once_and_no_more(admin_client: Client, 
     assert f"At most {MOST} pictures are fetched at once." in act(admin_client, "fetch_again", *products)
     with pytest.raises(ValueError, match="At most"):
         refetch(products, HASTY)
+
+
+def test_the_slowest_host_cannot_hold_the_page_for_half_a_minute() -> None:
+    """One that drips every picture: each takes its whole time, as many at once as a host is asked at first."""
+    assert HURRIED.total_timeout_s * math.ceil(MOST / FIRST_AT_ONCE) < 25
 
 
 @pytest.mark.parametrize("action", ["hide", "show", "embed_anew", "fetch_again"])
