@@ -16,8 +16,8 @@ MOST = 20
 HURRIED = Manners(
     connect_timeout_s=3, read_timeout_s=4, total_timeout_s=5, tries=1, longest_wait_s=5, give_up_s=8, per_host=6
 )
-"""One short try each, so that MOST pictures of a host that drips them take 20 s, and a web server that gives its workers
-up after 30 s does not."""
+"""One short try each, so that MOST pictures of a host that drips them take 20 s: web servers give their workers up
+after 30 s."""
 
 
 @dataclass(frozen=True)
