@@ -81,6 +81,14 @@ SIMILARITY: dict[str, Any] = {
     "BUILDS_DIR": DATA_DIR / "builds",
 }
 
+# Whether pictures that visitors search with may come from addresses. "private" opens private networks, for trials only.
+FETCH: str = env.str("VITRINE_FETCH", "public")
+if FETCH not in ("public", "off", "private"):
+    raise ImproperlyConfigured(f"VITRINE_FETCH={FETCH!r} is none of public, off, private.")
+# Searching with pictures costs a network's work: by how much each client is held back, and who a client is.
+THROTTLE: bool = env.bool("VITRINE_THROTTLE", True)
+PROXIES: int = env.int("VITRINE_PROXIES", 0)
+
 # --- the application -------------------------------------------------------------------------
 INSTALLED_APPS = [
     "similarity",
@@ -193,6 +201,11 @@ REST_FRAMEWORK = {
     "DEFAULT_VERSIONING_CLASS": "rest_framework.versioning.NamespaceVersioning",
     "DEFAULT_VERSION": "v1",
     "ALLOWED_VERSIONS": ["v1"],
+    "DEFAULT_THROTTLE_RATES": {"picture": "120/min", "fetch": "10/min"}
+    if THROTTLE
+    else {"picture": None, "fetch": None},
+    # Without proxies in front, X-Forwarded-For is whatever a client says of itself.
+    "NUM_PROXIES": PROXIES,
 }
 # Which pages of other origins may ask the API, for the panel that they embed. It knows no cookies.
 _origins: list[str] = env.list("VITRINE_CORS_ORIGINS", [])

@@ -73,6 +73,23 @@ class Bounds:
 
 
 _OF_THREAD = threading.local()
+_CHUNK_BYTES = 64 * 1024
+
+
+def read_body(response: urllib3.BaseHTTPResponse, bounds: Bounds) -> bytes:
+    """The decoded body of a response that was not preloaded. Raises ImageError where it is too large."""
+    length = response.headers.get("Content-Length", "")
+    if length.isdecimal() and int(length) > bounds.max_bytes:
+        raise bounds.too_large()
+    parts: list[bytes] = []
+    size = 0
+    # read1 returns what one read of the socket brought, so that nothing is decompressed past the limit.
+    while part := response.read1(_CHUNK_BYTES, decode_content=True):
+        size += len(part)
+        if size > bounds.max_bytes:
+            raise bounds.too_large()
+        parts.append(part)
+    return b"".join(parts)
 
 
 class _Reader(io.RawIOBase):
@@ -117,11 +134,13 @@ class _TLSConnection(HTTPSConnection):
     response_class = _Response
 
 
-class _Pool(urllib3.HTTPConnectionPool):
+class BoundedPool(urllib3.HTTPConnectionPool):
+    """Its responses are read by a thread that holds `Bounds`; so are those of the next one."""
+
     ConnectionCls = _Connection
 
 
-class _TLSPool(urllib3.HTTPSConnectionPool):
+class BoundedTLSPool(urllib3.HTTPSConnectionPool):
     ConnectionCls = _TLSConnection
 
 
@@ -130,4 +149,4 @@ class BoundedAdapter(requests.adapters.HTTPAdapter):
 
     def init_poolmanager(self, *args: Any, **options: Any) -> None:
         super().init_poolmanager(*args, **options)
-        self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _TLSPool}
+        self.poolmanager.pool_classes_by_scheme = {"http": BoundedPool, "https": BoundedTLSPool}

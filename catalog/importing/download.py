@@ -16,11 +16,10 @@ import requests
 import urllib3
 
 from catalog.images import MAX_BYTES, ImageError
-from catalog.importing.bounds import BoundedAdapter, Bounds
+from catalog.importing.bounds import BoundedAdapter, Bounds, read_body
 from catalog.importing.hosts import Host, Interrupted, Strained
 
 USER_AGENT = "Vitrine/1.0 (visual catalogue; fetches the pictures its operator lists)"
-_CHUNK_BYTES = 64 * 1024
 _WORTH_ANOTHER_TRY = frozenset({408, 425, 500, 502, 504})
 _ASKS_FOR_LESS = frozenset({429, 503})
 
@@ -96,7 +95,7 @@ class Fetcher:
         try:
             with bounds.held(), self._session().get(url, stream=True, timeout=timeouts) as response:
                 _check_status(response)
-                return self._body(response, bounds)
+                return read_body(response.raw, bounds)
         except requests.TooManyRedirects as error:
             raise ImageError(f"More than {manners.redirects} redirects.") from error
         except (requests.Timeout, urllib3.exceptions.TimeoutError) as error:
@@ -108,20 +107,6 @@ class Fetcher:
             raise Strained("The connection failed.") from error
         except ValueError as error:  # idna, urllib3 and http.client refuse some addresses with these
             raise ImageError("The address cannot be understood.") from error
-
-    def _body(self, response: requests.Response, bounds: Bounds) -> bytes:
-        length = response.headers.get("Content-Length", "")
-        if length.isdecimal() and int(length) > bounds.max_bytes:
-            raise bounds.too_large()
-        parts: list[bytes] = []
-        size = 0
-        # read1 returns what one read of the socket brought, so that nothing is decompressed past the limit.
-        while part := response.raw.read1(_CHUNK_BYTES, decode_content=True):
-            size += len(part)
-            if size > bounds.max_bytes:
-                raise bounds.too_large()
-            parts.append(part)
-        return b"".join(parts)
 
     def _session(self) -> requests.Session:
         """This thread's session: requests does not promise that one may be shared."""
