@@ -21,6 +21,7 @@ import certifi
 import idna
 import urllib3
 from django.conf import settings
+from django.utils.translation import gettext, gettext_noop
 
 from catalog.images import MAX_BYTES, ImageError
 from catalog.importing.bounds import BoundedPool, BoundedTLSPool, Bounds, read_body
@@ -30,7 +31,9 @@ logger = logging.getLogger(__name__)
 USER_AGENT = "Vitrine/1.0 (visual catalogue; fetches a picture that a visitor named)"
 PORTS = frozenset({80, 443})
 MAX_LENGTH = 2000
-REFUSAL = "No picture could be fetched from this address. It has to lead straight to a picture that everybody may see."
+REFUSAL = gettext_noop(
+    "No picture could be fetched from this address. It has to lead straight to a picture that everybody may see."
+)
 
 Address = IPv4Address | IPv6Address
 Resolver = Callable[[str], Sequence[str]]
@@ -170,7 +173,7 @@ def fetch(url: str, rules: Rules | None = None) -> bytes:
     # urllib3, http.client, ssl, idna and ipaddress: all of these refuse addresses and answers with errors of their own.
     except (ImageError, OSError, ValueError, urllib3.exceptions.HTTPError) as error:
         logger.info("Not fetched: %r (%s: %s)", url[:200], type(error).__name__, error)
-        raise ImageError(REFUSAL) from error
+        raise ImageError(gettext(REFUSAL)) from error
 
 
 def _rules_of_settings() -> Rules:

@@ -17,6 +17,7 @@ from pathlib import Path
 from django.conf import settings
 from django.db import models, transaction
 from django.utils import timezone
+from django.utils.translation import gettext as _
 from PIL import Image, UnidentifiedImageError
 
 from catalog.files import replace_file
@@ -93,9 +94,9 @@ def verify(data: bytes) -> VerifiedImage:
     Raises ImageError with a sentence for people.
     """
     if not data:
-        raise ImageError("The file is empty.")
+        raise ImageError(_("The file is empty."))
     if len(data) > MAX_BYTES:
-        raise ImageError(f"The file is larger than {MAX_BYTES // 2**20} MiB.")
+        raise ImageError(_too_many_bytes())
     kind, image = _decode(data)
     return VerifiedImage(
         data=data,
@@ -124,9 +125,9 @@ def read(path: Path) -> bytes:
     except OSError as error:
         raise ImageError(f"The file cannot be read: {error.strerror or error}.") from error
     if len(data) > MAX_BYTES:
-        raise ImageError(f"The file is larger than {MAX_BYTES // 2**20} MiB.")
+        raise ImageError(_too_many_bytes())
     if not data:
-        raise ImageError("The file is empty.")
+        raise ImageError(_("The file is empty."))
     return data
 
 
@@ -152,18 +153,23 @@ def _decode(data: bytes, shorter_px: int | None = None) -> tuple[str, Image.Imag
     # Decoders meet hostile bytes with whatever their author forgot: OSError, SyntaxError, ValueError,
     # struct.error, IndexError, OverflowError, MemoryError... To us every one of them means the same.
     except Exception as error:
-        raise ImageError("The picture is damaged or incomplete and cannot be decoded.") from error
+        raise ImageError(_("The picture is damaged or incomplete and cannot be decoded.")) from error
 
 
 def _check_size(width: int, height: int) -> None:
     if width > MAX_SIDE_PX or height > MAX_SIDE_PX:
-        raise ImageError(f"The picture is {width} × {height} pixels; a side may have {MAX_SIDE_PX:,}.")
+        said = _("The picture is %(width)d × %(height)d pixels; a side may have %(most)s.")
+        raise ImageError(said % {"width": width, "height": height, "most": f"{MAX_SIDE_PX:,}"})
     if width * height > MAX_PIXELS:
         raise ImageError(_too_many_pixels())
 
 
 def _too_many_pixels() -> str:
-    return f"The picture has more than {MAX_PIXELS // 1_000_000} megapixels."
+    return _("The picture has more than %(most)d megapixels.") % {"most": MAX_PIXELS // 1_000_000}
+
+
+def _too_many_bytes() -> str:
+    return _("The file is larger than %(most)d MiB.") % {"most": MAX_BYTES // 2**20}
 
 
 def _check_whole(kind: str, data: bytes) -> None:
@@ -172,13 +178,14 @@ def _check_whole(kind: str, data: bytes) -> None:
     if kind == "JPEG":
         scans, whole = _walk_jpeg(data)
         if scans > MAX_JPEG_SCANS:
-            raise ImageError(f"The JPEG has {scans} scans; {MAX_JPEG_SCANS} are allowed.")
+            said = _("The JPEG has %(scans)d scans; %(most)d are allowed.")
+            raise ImageError(said % {"scans": scans, "most": MAX_JPEG_SCANS})
     elif kind == "PNG":
         whole = b"\0\0\0\0IEND\xae\x42\x60\x82" in data
     elif kind == "WEBP":
         whole = len(data) >= int.from_bytes(data[4:8], "little") + 8
     if not whole:
-        raise ImageError("The picture is incomplete: its end is missing.")
+        raise ImageError(_("The picture is incomplete: its end is missing."))
 
 
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
@@ -206,10 +213,10 @@ def _walk_jpeg(data: bytes) -> tuple[int, bool]:
 def _what_it_is_instead(data: bytes) -> str:
     start = data[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if start.startswith((b"<!doctype html", b"<html", b"<head", b"<body")):
-        return "This is a web page, not a picture."
+        return _("This is a web page, not a picture.")
     if start.startswith((b"<?xml", b"<svg")):
-        return "SVG is not taken; JPEG, PNG, WebP and GIF are."
-    return "This is not a JPEG, PNG, WebP or GIF picture, or its beginning is damaged."
+        return _("SVG is not taken; JPEG, PNG, WebP and GIF are.")
+    return _("This is not a JPEG, PNG, WebP or GIF picture, or its beginning is damaged.")
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -1,6 +1,7 @@
 """Settings of Vitrine, read from the environment; README.md lists every variable (a test compares)."""
 
 import os
+import re
 import secrets
 import tempfile
 from contextlib import suppress
@@ -85,8 +86,22 @@ SIMILARITY: dict[str, Any] = {
 FETCH: str = env.str("VITRINE_FETCH", "public")
 if FETCH not in ("public", "off", "private"):
     raise ImproperlyConfigured(f"VITRINE_FETCH={FETCH!r} is none of public, off, private.")
-# Searching with pictures costs a network's work: by how much each client is held back, and who a client is.
-THROTTLE: bool = env.bool("VITRINE_THROTTLE", True)
+# How often one client may ask: `picture` for searches with pictures, which cost a network's work; `fetch` for those
+# that have us fetch one; `api` for everything under /api/.
+THROTTLES: dict[str, str | None] = {"picture": "120/min", "fetch": "10/min", "api": None}
+_throttle: str = env.str("VITRINE_THROTTLE", "")
+if _throttle == "off":
+    THROTTLES = dict.fromkeys(THROTTLES)
+else:
+    for _each in filter(None, map(str.strip, _throttle.split(","))):
+        _scope, _, _rate = _each.partition("=")
+        if _scope not in THROTTLES or not re.fullmatch(r"[1-9][0-9]*/(s|sec|min|h|hour|day)", _rate):
+            raise ImproperlyConfigured(
+                f"VITRINE_THROTTLE={_throttle!r}: {_each!r} is not as picture=120/min (or fetch=, api=; "
+                "/s, /min, /hour or /day). VITRINE_THROTTLE=off lets everybody ask as often as they like."
+            )
+        THROTTLES[_scope] = _rate
+# How many proxies of our own stand in front, each of which adds to X-Forwarded-For: who a client is depends on it.
 PROXIES: int = env.int("VITRINE_PROXIES", 0)
 
 # --- the application -------------------------------------------------------------------------
@@ -201,9 +216,8 @@ REST_FRAMEWORK = {
     "DEFAULT_VERSIONING_CLASS": "rest_framework.versioning.NamespaceVersioning",
     "DEFAULT_VERSION": "v1",
     "ALLOWED_VERSIONS": ["v1"],
-    "DEFAULT_THROTTLE_RATES": {"picture": "120/min", "fetch": "10/min"}
-    if THROTTLE
-    else {"picture": None, "fetch": None},
+    "DEFAULT_THROTTLE_CLASSES": ["catalog.throttles.ApiThrottle"],
+    "DEFAULT_THROTTLE_RATES": THROTTLES,
     # Without proxies in front, X-Forwarded-For is whatever a client says of itself.
     "NUM_PROXIES": PROXIES,
 }

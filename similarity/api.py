@@ -18,9 +18,12 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from catalog.filters import VALUE_MAX_LENGTH
-from catalog.images import MAX_BYTES, ImageError, verify
-from similarity import products
+from catalog import fetching
+from catalog.api_errors import SafeJSONParser
+from catalog.filters import SEARCH_MAX_LENGTH, VALUE_MAX_LENGTH
+from catalog.images import ImageError
+from catalog.throttles import ApiThrottle
+from similarity import products, queries
 from similarity.cropping import CropBox, CropError
 from similarity.mix import MixError, parse_mix
 from similarity.refining import CALIBRATED, Refinement, parse_min_score
@@ -35,6 +38,7 @@ from similarity.services import (
     similar_to_image,
     similar_to_several,
 )
+from similarity.throttles import FetchThrottle, PictureThrottle
 
 RECIPE_K = 3
 
@@ -111,7 +115,7 @@ class LabelsField(serializers.Field[tuple[str, ...], str, str, Any]):
         return names
 
 
-_REFINED = ("collapse", "diversity", "min_score", "same", "differ", "relax")
+_REFINED = ("collapse", "diversity", "min_score", "same", "differ", "relax", "words")
 
 
 class MixSerializer(serializers.Serializer[Any]):
@@ -149,6 +153,13 @@ class QuestionSerializer(MixSerializer):
         default=True,
         help_text="Where fewer than k fulfil all wishes, let one after another give in, and say which.",
     )
+    q = serializers.CharField(
+        source="words",
+        default="",
+        allow_blank=True,
+        max_length=SEARCH_MAX_LENGTH,
+        help_text="Matches are found by this search in words, too.",
+    )
     gender, category, sub_category, product_type, colour, usage = (_values() for _ in products.LABELS)
 
     def validate_min_score(self, value: str) -> float | str:
@@ -180,8 +191,14 @@ class CuratedQuestionSerializer(ProductQuestionSerializer):
     )
 
 
-class ImageQuestionSerializer(QuestionSerializer):
-    image = serializers.FileField(help_text="JPEG, PNG, WebP or GIF, at most 10 MiB and 25 megapixels.")
+class PictureQuestionSerializer(QuestionSerializer):
+    """A picture by its address, or a part of it."""
+
+    url = serializers.CharField(
+        required=False,
+        max_length=fetching.MAX_LENGTH,
+        help_text="Where the picture is: http or https on the usual port, open to everybody, without redirect.",
+    )
     crop = serializers.CharField(
         default="",
         max_length=100,
@@ -193,6 +210,14 @@ class ImageQuestionSerializer(QuestionSerializer):
             return CropBox.parse(value)
         except CropError as error:
             raise serializers.ValidationError(str(error)) from error
+
+
+class UploadQuestionSerializer(PictureQuestionSerializer):
+    """A picture as a file or by its address, or a part of it."""
+
+    image = serializers.FileField(
+        required=False, help_text="JPEG, PNG, WebP or GIF, at most 10 MiB and 25 megapixels. This or `url`."
+    )
 
 
 def _product_ids(**options: Any) -> serializers.ListField:
@@ -276,28 +301,33 @@ class SeveralView(APIView):
 
 
 class ImageSearchView(APIView):
-    """The products that look like an uploaded picture."""
+    """The products that look like a picture that is sent, or that lies at an address."""
 
-    parser_classes = [MultiPartParser]
+    parser_classes = [MultiPartParser, SafeJSONParser]
+    throttle_classes = [ApiThrottle, PictureThrottle, FetchThrottle]
 
     @extend_schema(
         operation_id="search_image",
         summary="Products that look like a picture",
         tags=["similarity"],
-        request={"multipart/form-data": ImageQuestionSerializer},
-        responses={200: AnswerSerializer, 400: OpenApiResponse(description="The picture, k or mix make no sense.")},
+        request={"multipart/form-data": UploadQuestionSerializer, "application/json": PictureQuestionSerializer},
+        responses={
+            200: AnswerSerializer,
+            400: OpenApiResponse(description="The picture, its address, the crop, k or mix make no sense."),
+            429: OpenApiResponse(description="Too many searches; Retry-After says how long to wait, in seconds."),
+        },
     )
     def post(self, request: Request) -> Response:
-        question = ImageQuestionSerializer(data=request.data)
+        question = UploadQuestionSerializer(data=request.data)
         question.is_valid(raise_exception=True)
         asked = dict(question.validated_data)
-        upload, crop = asked.pop("image"), asked.pop("crop") or CropBox()
-        if upload.size > MAX_BYTES:
-            raise ValidationError({"image": [f"The picture is larger than {MAX_BYTES // 2**20} MiB."]})
+        upload, address, crop = asked.pop("image", None), asked.pop("url", ""), asked.pop("crop") or CropBox()
+        if (upload is None) == (not address):
+            raise ValidationError({"image": ["Give one picture: either image or url."]})
         try:
-            image = verify(upload.read()).image
+            image = queries.read_given(upload, address)
         except ImageError as error:
-            raise ValidationError({"image": [str(error)]}) from error
+            raise ValidationError({"url" if upload is None else "image": [str(error)]}) from error
         return _answer(lambda: similar_to_image(crop.of(image), **asked).to_json())
 
 

@@ -7,20 +7,24 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from django.conf import settings
 from django.http import FileResponse, Http404, HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
 from django.shortcuts import render
 from django.urls import reverse
+from django.utils.http import urlencode
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, ngettext
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_http_methods, require_safe
 
-from catalog.filters import VALUE_MAX_LENGTH
-from catalog.images import MAX_BYTES, ImageError, open_rgb, verify
+from catalog.fetching import MAX_LENGTH
+from catalog.filters import SEARCH_MAX_LENGTH, VALUE_MAX_LENGTH
+from catalog.images import ImageError, open_rgb
 from similarity import products, queries
 from similarity.cropping import CropBox, CropError
 from similarity.forms import PAGE_REFINEMENT
 from similarity.services import Answer, SimilarityUnavailable, similar_to_image
+from similarity.throttles import wait_s
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -40,9 +44,10 @@ PARTS = (
 
 @dataclass(frozen=True)
 class Asked:
-    """What is asked of a picture: a part of it, and values that matches must have."""
+    """What is asked of a picture: a part of it, words that find the matches, and values that they must have."""
 
     crop: CropBox
+    words: str
     only: dict[str, str]
 
     @classmethod
@@ -53,14 +58,14 @@ class Asked:
         except CropError:
             crop = CropBox()
         given = {name: query.get(name, "") for name in FILTERS}
-        return cls(crop, {name: value for name, value in given.items() if 0 < len(value) <= VALUE_MAX_LENGTH})
+        words = query.get("q", "").strip()[:SEARCH_MAX_LENGTH]
+        return cls(crop, words, {name: value for name, value in given.items() if 0 < len(value) <= VALUE_MAX_LENGTH})
 
     def answer(self, image: Image.Image) -> Answer:
         # A snapshot is less like a catalogue's picture than these are like each other, so nothing is cut off.
         only = {name: (value,) for name, value in self.only.items()}
-        return similar_to_image(
-            self.crop.of(image), FOUND_K, refinement=replace(PAGE_REFINEMENT, min_score=None, only=only)
-        )
+        refinement = replace(PAGE_REFINEMENT, min_score=None, only=only, words=self.words)
+        return similar_to_image(self.crop.of(image), FOUND_K, refinement=refinement)
 
 
 # No cookie is read and nothing of a visitor's is changed, so there is nothing to forge; and a picture may be dropped on
@@ -70,10 +75,10 @@ class Asked:
 def picture_search(request: HttpRequest) -> HttpResponse:
     """The form for a picture; one that is sent is kept and its page shown. `?product=` searches with a product's."""
     if request.method == "POST":
-        return _keep(request)
+        return _too_often(request) or _keep(request)
     product_id = request.GET.get("product", "")
     if not product_id:
-        return render(request, "similarity/picture_search.html", {"trouble": ""})
+        return _form(request)
     product = products.visible_by_id([product_id]).get(product_id)
     if product is None or not product.image:
         raise Http404
@@ -82,17 +87,44 @@ def picture_search(request: HttpRequest) -> HttpResponse:
     except ImageError as error:
         logger.warning("The picture of %s cannot be searched with: %s", product_id, error)
         raise Http404 from error
-    return _found(request, image, product.image.url, product)
+    return _too_often(request) or _found(request, image, product.image.url, product)
+
+
+def _form(request: HttpRequest, trouble: str = "", status: int = 200) -> HttpResponse:
+    context = {
+        "trouble": trouble,
+        "address": request.POST.get("url", "")[:MAX_LENGTH],
+        "words": request.POST.get("q", request.GET.get("q", ""))[:SEARCH_MAX_LENGTH],
+        "fetches": settings.FETCH != "off",
+    }
+    return render(request, "similarity/picture_search.html", context, status=status)
+
+
+def _too_often(request: HttpRequest) -> HttpResponse | None:
+    """The answer to a client that has to wait."""
+    seconds = wait_s(request)
+    if seconds is None:
+        return None
+    said = ngettext(
+        "That was a lot of pictures. Please try again in %(seconds)d second.",
+        "That was a lot of pictures. Please try again in %(seconds)d seconds.",
+        seconds,
+    )
+    response = _form(request, said % {"seconds": seconds}, status=429)
+    response["Retry-After"] = str(seconds)
+    return response
 
 
 def _keep(request: HttpRequest) -> HttpResponse:
-    upload = request.FILES.get("image")
+    upload, address = request.FILES.get("image"), request.POST.get("url", "").strip()
+    if upload is None and not address:
+        return _form(request, _("Choose a picture first."), status=400)
     try:
-        token = queries.keep(verify(upload.read(MAX_BYTES + 1) if upload else b"").image)
+        token = queries.keep(queries.read_given(upload, address))
     except ImageError as error:
-        trouble = str(error) if upload else _("Choose a picture first.")
-        return render(request, "similarity/picture_search.html", {"trouble": trouble}, status=400)
-    return HttpResponseRedirect(reverse("similarity:kept-picture-search", args=[token]))
+        return _form(request, str(error), status=400)
+    words = urlencode({"q": q}) if (q := request.POST.get("q", "").strip()[:SEARCH_MAX_LENGTH]) else ""
+    return HttpResponseRedirect(reverse("similarity:kept-picture-search", args=[token]) + (words and f"?{words}"))
 
 
 @require_safe
@@ -100,9 +132,8 @@ def kept_picture_search(request: HttpRequest, token: str) -> HttpResponse:
     """What looks like a picture that was sent a while ago, or like a part of it."""
     image = queries.kept_image(token)
     if image is None:
-        trouble = _("This picture is no longer kept. Please choose it again.")
-        return render(request, "similarity/picture_search.html", {"trouble": trouble}, status=404)
-    return _found(request, image, reverse("similarity:kept-picture", args=[token]))
+        return _form(request, _("This picture is no longer kept. Please choose it again."), status=404)
+    return _too_often(request) or _found(request, image, reverse("similarity:kept-picture", args=[token]))
 
 
 @require_safe
@@ -133,6 +164,7 @@ def _found(
             "picture": {"url": address, "width": image.width, "height": image.height},
             "product": product,
             "crop": asked.crop,
+            "words": asked.words,
             "parts": [(words, _query(request, box), box == asked.crop) for box, words in PARTS],
             "filters": [
                 {"name": name, "label": products.label_name(name), "values": values, "chosen": asked.only.get(name, "")}

@@ -12,7 +12,7 @@ from django.db.models import Count, Exists, OuterRef, Q, QuerySet
 from django.utils import timezone
 
 from catalog.columns import ATTRIBUTES, FIELD_OF
-from catalog.models import Product
+from catalog.models import Product, ProductQuerySet
 from similarity.models import DistinctPair
 from similarity.vectors import Digests, Rows, digest_matrix
 
@@ -83,10 +83,12 @@ def visible_by_row(rows: Sequence[int]) -> dict[int, Product]:
     return {product.embedding_row: product for product in found if product.embedding_row is not None}
 
 
-def rows_with(wishes: Mapping[str, Sequence[str]]) -> Rows:
-    """(n,) ascending, the rows of visible products that have one of the values given for each label. One query."""
+def rows_with(wishes: Mapping[str, Sequence[str]], words: str = "") -> Rows:
+    """(n,) ascending, the rows of visible products that have one of the values given for each label, and that a search
+    for the words finds. One query."""
     allowed = {f"{label}__in": list(values) for label, values in wishes.items()}
-    return np.array(visible_products().filter(**allowed).values_list("embedding_row", flat=True), dtype=np.int64)
+    found = visible_products().filter(**allowed).search(words)
+    return np.array(found.values_list("embedding_row", flat=True), dtype=np.int64)
 
 
 def related_values(label: str, values: Sequence[str]) -> tuple[str, ...]:
@@ -108,7 +110,7 @@ def values_of(label: str) -> list[str]:
     )
 
 
-def visible_products() -> QuerySet[Product]:
+def visible_products() -> ProductQuerySet:
     """Visible products that have a picture, by row."""
     return Product.objects.visible().with_image().order_by("embedding_row")
 

@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING
 
 from django.conf import settings
 
+from catalog.fetching import fetch
 from catalog.files import replace_file
-from catalog.images import ImageError, open_rgb
+from catalog.images import MAX_BYTES, ImageError, open_rgb, verify
 
 if TYPE_CHECKING:
+    from django.core.files.uploadedfile import UploadedFile
     from PIL import Image
 
 KEPT_S = 3600.0
@@ -26,6 +28,11 @@ MOST_KEPT = 300
 """When there are more, the oldest go: nobody fills the disk."""
 LONGEST_PX = 1280
 _TOKEN = re.compile(r"[\w-]{22}")
+
+
+def read_given(upload: UploadedFile[bytes] | None, address: str) -> Image.Image:
+    """The RGB picture that somebody has sent, else the one at the address. Raises ImageError."""
+    return verify(upload.read(MAX_BYTES + 1) if upload is not None else fetch(address)).image
 
 
 def keep(image: Image.Image) -> str:

@@ -31,6 +31,7 @@ class Refinement:
     out; CALIBRATED is the build's own cut-off for the mix, where one look is asked with. `same` and `differ`: labels
     that matches share with what was asked, and those that they do not; `only`: values that they must have. Where
     fewer than k fulfil these wishes and `relax` is on, one wish after another gives in, in the order of LADDER.
+    `words`: a search that every match answers; what somebody has typed gives in to nothing.
     """
 
     collapse: bool = False
@@ -40,6 +41,7 @@ class Refinement:
     differ: tuple[str, ...] = ()
     only: Wishes = field(default_factory=dict)
     relax: bool = True
+    words: str = ""
 
 
 RAW = Refinement()

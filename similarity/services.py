@@ -301,7 +301,9 @@ def _search(live: LiveIndex, query: NDArray[np.float32], question: _Question, an
     ladder: list[tuple[Relaxed, ...]] = []
     for remaining, relaxed in rungs(wishes, products.related_values):
         seen = question.excluded | {each.product.pk for each in candidates}
-        rung = _Rung(len(ladder), products.rows_with(remaining) if remaining else None, seen, answer.min_score)
+        narrowed = remaining or refinement.words
+        rows = products.rows_with(remaining, refinement.words) if narrowed else None
+        rung = _Rung(len(ladder), rows, seen, answer.min_score)
         ladder.append(relaxed)
         candidates = _candidates(live, query, question, rung, candidates)
         led = _leaders(live, question, candidates)

@@ -11,6 +11,7 @@ import tempfile
 os.environ["VITRINE_DATA_DIR"] = tempfile.mkdtemp(prefix="vitrine-tests-")
 atexit.register(shutil.rmtree, os.environ["VITRINE_DATA_DIR"], ignore_errors=True)
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test asks a model hub
+os.environ["VITRINE_THROTTLE"] = "off"  # all tests together are one client
 for _name in ("VITRINE_MODEL", "VITRINE_POOLING", "VITRINE_MODEL_REVISION", "DATABASE_URL", "DJANGO_DEBUG"):
     os.environ.pop(_name, None)
 

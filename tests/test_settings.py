@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from tests.processes import environment, run_python
 
 
@@ -42,3 +44,22 @@ def test_errors_of_pages_are_logged_with_debug_off(tmp_path: Path) -> None:
     assert done.stdout.strip() == "500"
     assert "Internal Server Error: /" in done.stderr
     assert "no such table" in done.stderr
+
+
+@pytest.mark.parametrize("value", ["picture", "picture=often", "pictures=1/min", "api=0/min", "on"])
+def test_a_throttle_that_makes_no_sense_is_said_in_a_sentence(tmp_path: Path, value: str) -> None:
+    asked = run_python("manage.py", "check", env=environment(tmp_path, VITRINE_THROTTLE=value), check=False)
+    assert asked.returncode
+    assert f"'{value}' is not as picture=120/min" in asked.stderr
+
+
+def test_throttles_are_named_one_by_one_or_all_off(tmp_path: Path) -> None:
+    show = "from django.conf import settings; print(settings.THROTTLES)"
+    for value, rates in {
+        "": {"picture": "120/min", "fetch": "10/min", "api": None},
+        "api=600/min, fetch=1/s": {"picture": "120/min", "fetch": "1/s", "api": "600/min"},
+        "off": {"picture": None, "fetch": None, "api": None},
+    }.items():
+        code = f"import django; django.setup()\n{show}"
+        said = run_python("-c", code, env=environment(tmp_path, VITRINE_THROTTLE=value)).stdout
+        assert said.strip() == str(rates)

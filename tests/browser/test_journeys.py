@@ -174,6 +174,43 @@ def test_a_picture_that_is_dropped_or_pasted_is_searched_with(
     assert complaints == []
 
 
+def test_a_picture_is_found_by_its_address_and_narrowed_by_words(
+    page: Page, shop: str, settings: Any, complaints: list[str]
+) -> None:
+    settings.FETCH = "private"  # the picture lies on this machine
+    page.goto(f"{shop}/products/V0007/")
+    address = page.locator(".product img").first.evaluate("(img) => img.closest('a').href")
+    page.get_by_role("search").get_by_role("link", name="Search with a picture").click()
+    page.get_by_label(re.compile("^Or the address of a picture")).fill(address)
+    page.get_by_role("button", name="Find what looks like it").click()
+    page.wait_for_url(re.compile("/search/picture/.+"))
+    assert "/products/V0007/" in str(page.locator("#found .card").first.get_attribute("href"))
+    all_found = page.locator("#found .card").count()
+    page.get_by_label("In words").fill("women")
+    page.get_by_label("In words").press("Enter")
+    expect(page).to_have_url(re.compile("q=women"))
+    expect(page.locator("#found .card")).not_to_have_count(all_found)
+    page.get_by_label("In words").fill("bicycle")
+    page.get_by_label("In words").press("Enter")
+    expect(page.locator("#found .card")).to_have_count(0)
+    assert complaints == []
+
+
+def test_what_is_dropped_and_is_no_picture_is_refused_where_it_was_dropped(page: Page, shop: str) -> None:
+    page.goto(f"{shop}/?gender=Women")
+    page.evaluate(DROP, ["drop", base64.b64encode(b"no picture at all").decode()])
+    expect(page.get_by_role("alert")).to_contain_text("This is not a JPEG, PNG, WebP or GIF picture")
+    expect(page).to_have_url(re.compile("gender=Women"))
+    page.evaluate(
+        """() => {
+          const transfer = new DataTransfer();
+          transfer.setData("text/uri-list", "http://127.0.0.1/picture.jpg");
+          document.dispatchEvent(new DragEvent("drop", { bubbles: true, cancelable: true, dataTransfer: transfer }));
+        }"""
+    )
+    expect(page.get_by_role("alert")).to_contain_text("No picture could be fetched from this address")
+
+
 def test_a_part_is_chosen_by_keyboard_without_another_upload(page: Page, shop: str, complaints: list[str]) -> None:
     page.goto(f"{shop}/search/picture/")
     page.get_by_label(re.compile("^A photograph")).set_input_files(DEMO_CATALOGUE / "images" / "V0007.jpg")

@@ -93,7 +93,7 @@ def test_what_is_no_picture_is_refused_with_400(client: Client, shop: dict[str, 
 
 def test_a_picture_is_required(client: Client, shop: dict[str, Product]) -> None:
     assert client.post("/api/v1/search/image/", {}).status_code == 400
-    assert client.post("/api/v1/search/image/", "{}", content_type="application/json").status_code == 415
+    assert client.post("/api/v1/search/image/", "<a/>", content_type="text/xml").status_code == 415
 
 
 # --- GET /api/v1/index/, /readyz ---------------------------------------------------------------

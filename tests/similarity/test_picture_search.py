@@ -5,14 +5,20 @@ from __future__ import annotations
 import os
 import re
 import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
+from django.core.cache import cache
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
+from django.test.client import MULTIPART_CONTENT
 from PIL import Image
 
+from catalog.fetching import REFUSAL
 from catalog.models import Product
 from similarity import queries
 from similarity.building import build_index
@@ -21,6 +27,7 @@ from tests.similarity.conftest import AddProduct, png
 
 RED, BLUE = (200, 0, 0), (0, 0, 200)
 ADDRESS = "/search/picture/"
+API = "/api/v1/search/image/"
 
 
 def halves() -> bytes:
@@ -168,3 +175,109 @@ def test_the_api_refuses_a_box_that_makes_no_sense(client: Client, shop: dict[st
     answer = client.post("/api/v1/search/image/", files)
     assert answer.status_code == 400
     assert "beyond the picture" in answer.json()["crop"][0]
+
+
+# --- by its address ----------------------------------------------------------------------------
+@pytest.fixture
+def elsewhere(settings: Any) -> Iterator[str]:
+    """Another site, on this machine, with a red picture at /red.png; the rules are opened to it."""
+
+    class Site(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            known = self.path == "/red.png"
+            self.send_response(200 if known else 404)
+            self.end_headers()
+            self.wfile.write(png((190, 10, 10), (30, 30)) if known else b"")
+
+        def log_message(self, *args: Any) -> None: ...
+
+    settings.FETCH = "private"
+    with ThreadingHTTPServer(("127.0.0.1", 0), Site) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_a_picture_is_fetched_from_its_address(client: Client, shop: dict[str, Product], elsewhere: str) -> None:
+    answer = client.post(ADDRESS, {"url": f"{elsewhere}/red.png"})
+    assert answer.status_code == 302
+    assert shown(client.get(answer.headers["Location"]).content)[0] == "red"
+    for content_type in (MULTIPART_CONTENT, "application/json"):
+        found = client.post(API, {"url": f"{elsewhere}/red.png", "k": 1}, content_type)
+        assert found.json()["matches"][0]["product_id"] == "red"
+
+
+def test_an_address_that_leads_nowhere_is_refused_and_stays_in_the_form(
+    client: Client, shop: dict[str, Product], elsewhere: str
+) -> None:
+    page = client.post(ADDRESS, {"url": f"{elsewhere}/none.png", "q": "shirt"})
+    assert page.status_code == 400
+    assert REFUSAL in page.content.decode()
+    assert f'value="{elsewhere}/none.png"' in page.content.decode()
+    assert 'value="shirt"' in page.content.decode()
+
+
+def test_an_address_of_our_own_network_is_refused_with_the_same_words(
+    client: Client, shop: dict[str, Product], elsewhere: str, settings: Any
+) -> None:
+    settings.FETCH = "public"
+    page = client.post(ADDRESS, {"url": f"{elsewhere}/red.png"})
+    assert (page.status_code, REFUSAL in page.content.decode()) == (400, True)
+    answer = client.post(API, {"url": f"{elsewhere}/red.png"})
+    assert answer.status_code == 400
+    assert REFUSAL in answer.content.decode()
+
+
+def test_an_operator_may_have_no_addresses_fetched(client: Client, db: None, settings: Any, elsewhere: str) -> None:
+    assert b'name="url"' in client.get(ADDRESS).content
+    settings.FETCH = "off"
+    assert b'name="url"' not in client.get(ADDRESS).content
+    assert client.post(ADDRESS, {"url": f"{elsewhere}/red.png"}).status_code == 400
+
+
+def test_the_api_takes_one_picture(client: Client, shop: dict[str, Product], elsewhere: str) -> None:
+    both = {"url": f"{elsewhere}/red.png", "image": SimpleUploadedFile("a.png", png(RED))}
+    for sent in ({}, both):
+        assert "either image or url" in client.post(API, sent).content.decode()
+
+
+# --- in words, too -----------------------------------------------------------------------------
+def test_words_picture_and_filters_narrow_together(client: Client, shop: dict[str, Product]) -> None:
+    Product.objects.filter(product_id__in=["blue", "red"]).update(title="Navy scarf")
+    address = send(client, png(RED)).headers["Location"]
+    assert set(shown(client.get(address, {"q": "navy"}).content)) == {"red", "blue"}
+    assert shown(client.get(address, {"q": "sca", "gender": "Women"}).content)[0] == "blue"
+    assert shown(client.get(address, {"q": "bicycle"}).content) == []
+    found = client.post(API, {"image": SimpleUploadedFile("a.png", png(RED)), "q": "scarf"}).json()
+    assert {match["product_id"] for match in found["matches"]} == {"red", "blue"}
+
+
+def test_words_given_with_the_picture_are_kept(client: Client, shop: dict[str, Product]) -> None:
+    answer = client.post(ADDRESS, {"image": SimpleUploadedFile("a.png", png(RED)), "q": "a & b"})
+    assert answer.headers["Location"].endswith("?q=a+%26+b")
+
+
+# --- not too often -----------------------------------------------------------------------------
+def test_a_client_that_asks_too_often_has_to_wait(
+    client: Client, shop: dict[str, Product], settings: Any, elsewhere: str
+) -> None:
+    cache.clear()
+    settings.THROTTLES = {"picture": "3/min", "fetch": "1/min", "api": None}
+    assert client.post(API, {"url": f"{elsewhere}/red.png"}).status_code == 200
+    page = client.post(ADDRESS, {"url": f"{elsewhere}/red.png"})
+    assert page.status_code == 429
+    assert 0 < int(page.headers["Retry-After"]) <= 60
+    assert "try again in" in page.content.decode()
+    assert send(client, png(RED)).status_code == 302
+    refused = client.post(API, {"image": SimpleUploadedFile("a.png", png(RED))})
+    assert refused.status_code == 429
+    assert int(refused.headers["Retry-After"]) <= 60
+    another = client.post(API, {"image": SimpleUploadedFile("a.png", png(RED))}, REMOTE_ADDR="192.0.2.7")
+    assert another.status_code == 200
+
+
+def test_the_whole_api_can_be_held_back(client: Client, shop: dict[str, Product], settings: Any) -> None:
+    cache.clear()
+    settings.THROTTLES = {"picture": None, "fetch": None, "api": "2/min"}
+    asked = [client.get("/api/v1/products/").status_code for _ in range(3)]
+    assert asked == [200, 200, 429]
