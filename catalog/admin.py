@@ -243,10 +243,8 @@ class ProductAdmin(ProductModelAdmin):
             self._log(request, renewed, "Its picture will be embedded anew.")
             count = images.renew_rows(renewed)
         sentence = ngettext(
-            "%d picture waits to be embedded anew: the next build_index does it, and until then nothing is compared "
-            "with it.",
-            "%d pictures wait to be embedded anew: the next build_index does it, and until then nothing is compared "
-            "with them.",
+            "%d picture is embedded anew in the background; until that is done, nothing is compared with it.",
+            "%d pictures are embedded anew in the background; until that is done, nothing is compared with them.",
             count,
         )
         self.message_user(request, sentence % count)

@@ -22,6 +22,7 @@ from PIL import Image, UnidentifiedImageError
 
 from catalog.files import replace_file
 from catalog.models import Product, RowCounter
+from catalog.signals import pictures_changed
 
 MAX_BYTES = 10 * 1024 * 1024
 MAX_PIXELS = 25_000_000
@@ -314,10 +315,11 @@ _ACCEPTED_FIELDS = [
 _ROWS_AT_ONCE = 500
 
 
-def accept(acceptances: Iterable[Acceptance]) -> set[int]:
+def accept(acceptances: Iterable[Acceptance], *, announced: bool = True) -> set[int]:
     """Give stored pictures to their products, in one transaction. The primary keys whose picture changed.
 
-    A picture of another SHA-256 draws a new embedding row; the same picture again keeps its row.
+    A picture of another SHA-256 draws a new embedding row; the same picture again keeps its row. `announced`: whether
+    `pictures_changed` is sent.
     """
     wanted = {acceptance.product: acceptance for acceptance in acceptances}
     if not wanted:
@@ -337,6 +339,8 @@ def accept(acceptances: Iterable[Acceptance]) -> set[int]:
             _give(product, wanted[product.pk])
             product.updated_at = now
         Product.objects.bulk_update(products, _ACCEPTED_FIELDS)
+        if changed and announced:
+            pictures_changed.send(Product)
     return {product.pk for product in changed}
 
 
@@ -353,7 +357,7 @@ def _give(product: Product, acceptance: Acceptance) -> None:
 def renew_rows(products: models.QuerySet[Product]) -> int:
     """Draw a new row for each of these products that has a picture, as if it were another one; how many there were.
 
-    No space has an embedding for the new rows, so that the next `build_index` makes one.
+    No space has an embedding for the new rows, so that whoever embeds next makes one.
     """
     with transaction.atomic():
         keys = list(products.filter(embedding_row__isnull=False).order_by("pk").values_list("pk", flat=True))
@@ -362,6 +366,8 @@ def renew_rows(products: models.QuerySet[Product]) -> int:
             for product, row in zip(some, RowCounter.draw(len(some)), strict=True):
                 product.embedding_row = row
             Product.objects.bulk_update(some, ["embedding_row"])
+        if keys:
+            pictures_changed.send(Product)
     return len(keys)
 
 

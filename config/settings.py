@@ -122,6 +122,8 @@ INSTALLED_APPS = [
     "drf_spectacular_sidecar",
     "corsheaders",
     "csp",
+    "django_tasks",
+    "django_tasks_db",
 ]
 
 MIDDLEWARE = [
@@ -201,6 +203,9 @@ SESSION_COOKIE_HTTPONLY = True
 # A picture is at most 10 MiB (catalog.images checks it); the form around it is small.
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * 1024 * 1024
 FILE_UPLOAD_MAX_MEMORY_SIZE = 2 * 1024 * 1024
+
+# --- work in the background (`manage.py worker`) ------------------------------------------------
+TASKS = {"default": {"BACKEND": "django_tasks_db.DatabaseBackend"}}
 
 # --- the API ---------------------------------------------------------------------------------
 REST_FRAMEWORK = {

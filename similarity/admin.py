@@ -9,12 +9,13 @@ from urllib.parse import urlencode
 from django.contrib import admin, messages
 from django.core.paginator import Paginator
 from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
 from django.urls import URLPattern
 from django.utils.decorators import method_decorator
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST
 
-from similarity import admin_duplicates, admin_products, products  # noqa: F401  (they register themselves)
+from similarity import admin_duplicates, admin_products, products, tasks  # noqa: F401  (they register themselves)
 from similarity.admin_pages import PageAdmin, ProductsPageAdmin
 from similarity.builds import BuildError, Manifest
 from similarity.comparing import compare
@@ -22,7 +23,7 @@ from similarity.doubts import Doubt, label_doubts
 from similarity.models import IndexBuild, LabelDoubt
 from similarity.products import Product
 from similarity.publishing import roll_back, stored_builds, use_build
-from similarity.services import SimilarityUnavailable, live_index
+from similarity.services import SimilarityUnavailable, index_status, live_index
 from similarity.serving import serving_error
 
 DOUBTS_A_PAGE = 20
@@ -36,7 +37,12 @@ class IndexBuildAdmin(PageAdmin):
     """The stored builds; switching asks for the permission to change them."""
 
     def get_urls(self) -> list[URLPattern]:
-        return [*super().get_urls(), self._path("switch/", self.switch_view, "switch")]
+        return [
+            *super().get_urls(),
+            self._path("switch/", self.switch_view, "switch"),
+            self._path("build/", self.build_view, "build"),
+            self._path("work/", self.work_view, "work"),
+        ]
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
         self._refuse_without(self.has_view_permission(request))
@@ -50,7 +56,29 @@ class IndexBuildAdmin(PageAdmin):
             judged=comparison.judged,
             figures=[(_in_words(label), row) for label, row in comparison.figures.items()],
             trouble=serving_error(),
+            status=index_status(),
+            **_work(),
         )
+
+    def work_view(self, request: HttpRequest) -> HttpResponse:
+        """What the background is at: a part of the page, asked for again and again while there is something to see."""
+        self._refuse_without(self.has_view_permission(request))
+        context = _work()
+        response = render(request, "admin/similarity/indexbuild/_work.html", context)
+        if not context["is_busy"]:
+            response["HX-Refresh"] = "true"  # there may be another build to show now
+        return response
+
+    @method_decorator(require_POST)
+    def build_view(self, request: HttpRequest) -> HttpResponse:
+        """Embed and build in the background."""
+        self._refuse_without(self.has_change_permission(request))
+        tasks.build_soon()
+        if tasks.is_anybody_working():
+            self.message_user(request, _("The background is at it; this page shows how far it is."), messages.SUCCESS)
+        else:
+            self.message_user(request, _("It waits for a worker: none is running."), messages.WARNING)
+        return self._back(request)
 
     @method_decorator(require_POST)
     def switch_view(self, request: HttpRequest) -> HttpResponse:
@@ -74,6 +102,16 @@ class IndexBuildAdmin(PageAdmin):
         self.message_user(
             request, said % {"build": build, "looks": manifest.count, "model": manifest.model}, messages.SUCCESS
         )
+
+
+def _work() -> dict[str, Any]:
+    """What the page says of the background."""
+    works = tasks.recent()
+    return {
+        "works": works,
+        "is_busy": any(work.is_open for work in works),
+        "is_anybody_working": tasks.is_anybody_working(),
+    }
 
 
 @dataclass(frozen=True)

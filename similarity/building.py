@@ -15,6 +15,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from similarity import pipeline, products
 from similarity.builds import (
+    REPAIR,
     BuildError,
     Ingredients,
     Manifest,
@@ -116,23 +117,22 @@ def build_index(
     hold: bool = False,
     full: bool = False,
     progress: Progress = lambda batches, total: batches,
+    wait_s: float = 0.0,
 ) -> BuildReport:
     """Embed what has no embedding yet, then publish a build over all pictures; a no-op when nothing has changed.
 
     A build that lies there already and would come out the same is published as it is: one that was held back, say.
     With `hold` the build is stored and nothing is published. `full` embeds every picture anew.
 
-    Raises EmbedderError where the model cannot be had, SpaceError or BuilderBusy where another process is at it, and
-    BuildError for a `name` that cannot be one; what was embedded until then is kept.
+    Raises EmbedderError where the model cannot be had, SpaceError or BuilderBusy where another process is at it (and
+    still is `wait_s` later), and BuildError for a `name` that cannot be one; what was embedded until then is kept.
     """
     started = time.monotonic()
     if name is not None:
         check_name(name)
     model = named_model(model or chosen_model())
-    embedders = {"style": get_embedder(model), "colour": get_embedder("colour")}
-    root = Path(settings.SIMILARITY["SPACES_DIR"])
-    spaces = {part: Space(root, embedder.identity()) for part, embedder in embedders.items()}
-    with build_lock():
+    embedders, spaces = _embedders_and_spaces(model)
+    with build_lock(wait_s):
         pictures = products.current_pictures()
         work = pipeline.plan_work(pictures, spaces, full=full)
         embedded, failed, embedding_s = _embed(work, embedders, spaces, progress)
@@ -163,6 +163,29 @@ def build_index(
         seconds=round(time.monotonic() - started, 3),
         images_per_s=round(embedded / embedding_s, 2) if embedded else None,
     )
+
+
+def embed_missing(*, progress: Progress = lambda batches, total: batches, wait_s: float = 0.0) -> tuple[int, int]:
+    """Embed what has no embedding yet as the published build was, and build nothing; how many, and how many failed.
+
+    What is younger than a build is compared with its transforms and answers beside it. Raises NoBuild where there is
+    none that can take it in: none at all, one of nothing, or one that was embedded in another way; else as
+    `build_index`.
+    """
+    manifest = current_manifest()
+    embedders, spaces = _embedders_and_spaces(manifest.model)
+    if not manifest.count or {part: space.name for part, space in spaces.items()} != manifest.spaces:
+        raise NoBuild(f"Build {manifest.id} cannot take in younger pictures. {REPAIR}")
+    with build_lock(wait_s):
+        work = pipeline.plan_work(products.current_pictures(), spaces)
+        embedded, failed, _ = _embed(work, embedders, spaces, progress)
+    return embedded, failed
+
+
+def _embedders_and_spaces(model: str) -> tuple[dict[str, Embedder], dict[str, Space]]:
+    embedders = {"style": get_embedder(model), "colour": get_embedder("colour")}
+    root = Path(settings.SIMILARITY["SPACES_DIR"])
+    return embedders, {part: Space(root, embedder.identity()) for part, embedder in embedders.items()}
 
 
 def _embed(

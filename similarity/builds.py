@@ -197,12 +197,12 @@ def readable_manifests() -> Iterator[Manifest]:
 
 
 @contextmanager
-def build_lock() -> Iterator[None]:
-    """Held by the one process that embeds and builds; raises BuilderBusy, naming it, in a second one."""
+def build_lock(wait_s: float = 0.0) -> Iterator[None]:
+    """Held by the one process that embeds and builds; a second one waits for it, then BuilderBusy names the first."""
     builds_dir().mkdir(parents=True, exist_ok=True)
     holder = builds_dir() / "lock.holder"
     try:
-        with FileLock(builds_dir() / "lock", timeout=0):
+        with FileLock(builds_dir() / "lock", timeout=wait_s):
             replace_file(holder, f"process {os.getpid()} on {platform.node()}".encode())
             yield
     except Timeout:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -154,3 +155,46 @@ def test_a_broken_index_leaves_the_pages_whole(shop: Shop) -> None:
         server.wait(20)
         index.write_bytes(content)
         shop.address = server_before
+
+
+# --- the worker --------------------------------------------------------------------------------
+def until(happens: Callable[[], object], deadline_s: float = 90) -> None:
+    deadline = time.monotonic() + deadline_s
+    while not happens():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.05)
+
+
+ASK = "import django; django.setup()\nfrom similarity import tasks\n"
+
+
+def test_a_worker_that_is_killed_in_the_middle_is_followed_by_one_that_goes_on(tmp_path: Path) -> None:
+    shop = Shop(tmp_path)
+    shop.manage("migrate", "-v0")
+    options = ("--images", str(DEMO_CATALOGUE / "images"), "--limit", "120")
+    shop.manage("import_fashion", str(DEMO_CATALOGUE / "fashion.csv"), *options)
+    run_python("-c", f"{ASK}tasks.build_soon()", env=shop.environment)
+    worker = subprocess.Popen([sys.executable, "manage.py", "worker", "-v0"], cwd=ROOT, env=shop.environment)
+    until(lambda: any(path.stat().st_size for path in (tmp_path / "spaces").glob("efficientnet*/keys-*.bin")))
+    worker.kill()
+    worker.wait()
+    for sign in (tmp_path / "work").glob("worker-*"):
+        os.utime(sign, (0, 0))  # as if it had been dead for a while
+    shop.manage("worker", "--batch", "-v0")
+    show = f"{ASK}work, = tasks.recent(); print(work.state, work.outcome['embedded'], work.outcome['looks'])"
+    state, embedded, looks = run_python("-c", show, env=shop.environment).stdout.split()
+    assert (state, looks) == ("done", "120")
+    assert 0 < int(embedded) < 120
+
+
+def test_a_worker_ends_with_the_process_that_started_it(shop: Shop) -> None:
+    parent = (
+        "import subprocess, sys\n"
+        "subprocess.Popen([sys.executable, 'manage.py', 'worker', '--until-parent-ends', '-v0'])\n"
+        "sys.stdin.read()"
+    )
+    started = subprocess.Popen([sys.executable, "-c", parent], cwd=ROOT, env=shop.environment, stdin=subprocess.PIPE)
+    until(lambda: [*(shop.folder / "work").glob("worker-*")])
+    started.kill()
+    started.wait()
+    until(lambda: not [*(shop.folder / "work").glob("worker-*")])

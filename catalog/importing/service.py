@@ -299,7 +299,8 @@ class _Collected:
         if reasons:
             images.refuse(reasons)
         if taken:
-            changed = images.accept(images.Acceptance(each.placed.key, each.stored, each.source) for each in taken)
+            acceptances = (images.Acceptance(each.placed.key, each.stored, each.source) for each in taken)
+            changed = images.accept(acceptances, announced=False)
             self._report.images_ok += len(taken)
             self._count_as_updated(each.placed for each in taken if each.placed.key in changed)
         self._since = time.monotonic()

@@ -88,10 +88,10 @@ def chips(match: Match) -> list[tuple[str, str]]:
     return said
 
 
-@register.inclusion_tag("similarity/index_status.html", name="index_status")
-def index_status_panel() -> dict[str, Any]:
+@register.inclusion_tag("similarity/index_status.html", name="index_status", takes_context=True)
+def index_status_panel(context: RequestContext) -> dict[str, Any]:
     """What the index holds, for the admin."""
-    return {"status": index_status()}
+    return {"status": index_status(), "perms": context["perms"]}
 
 
 @register.filter

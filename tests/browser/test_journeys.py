@@ -10,7 +10,10 @@ import pytest
 from django.core.management import call_command
 from playwright.sync_api import Browser, Page, ViewportSize, expect
 
+from catalog.models import Product
+from similarity.working import heartbeat
 from tests.conftest import DEMO_CATALOGUE
+from tests.similarity.test_background import work_off
 
 PHONE = ViewportSize(width=390, height=844)
 SMALLEST = ViewportSize(width=320, height=640)
@@ -425,4 +428,26 @@ def test_the_shop_pins_a_product_and_visitors_see_it_first(
     expect(page.locator(".similar .card__title").first).to_have_text(last)
     expect(page.locator(".similar li").first).to_contain_text("chosen by the shop")
     expect(page.locator(".similar .card")).to_have_count(12)
+    assert complaints == []
+
+
+def test_the_admin_has_a_changed_picture_embedded_and_all_built(
+    page: Page, shop: str, complaints: list[str], admin_user: Any
+) -> None:
+    log_in(page, shop)
+    product = Product.objects.get(product_id="V0001")
+    page.goto(f"{shop}/admin/catalog/product/{product.pk}/change/")
+    page.get_by_label("New picture").set_input_files(DEMO_CATALOGUE / "images" / "V0100.jpg")
+    page.get_by_role("button", name="Save", exact=True).click()
+    with heartbeat("the test"):
+        page.goto(f"{shop}/admin/similarity/indexbuild/")
+        expect(page.get_by_text("1 picture waits to be embedded.")).to_be_visible()
+        work_off()
+        expect(page.get_by_text("1 picture embedded")).to_be_visible()
+        expect(page.get_by_text("Every picture is embedded.")).to_be_visible()
+        page.get_by_role("button", name="Embed and build now").click()
+        task = page.get_by_role("row", name=re.compile("embed and build"))
+        expect(task).to_contain_text("waiting")
+        work_off()
+        expect(task).to_contain_text("0 pictures embedded; build")
     assert complaints == []

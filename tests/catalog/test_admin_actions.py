@@ -42,7 +42,7 @@ def test_hiding_and_showing_is_noted_of_those_that_it_changes(admin_client: Clie
 def test_pictures_are_marked_to_be_embedded_anew(admin_client: Client, add: Any) -> None:
     one, two, bare = add("1", shown=True), add("22", shown=True), add("3")
     page = act(admin_client, "embed_anew", one, two, bare)
-    assert "2 pictures wait to be embedded anew" in page
+    assert "2 pictures are embedded anew" in page
     rows = {one.embedding_row, two.embedding_row}
     for product in (one, two, bare):
         before = product.image_sha256

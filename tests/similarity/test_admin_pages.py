@@ -11,12 +11,15 @@ from django.contrib.auth.models import Permission, User
 from django.core.management import call_command
 from django.test import Client
 from django.urls import reverse
+from django_tasks_db.models import DBTaskResult
 
 from catalog.models import Product
+from similarity import tasks
 from similarity.building import build_index
 from similarity.builds import builds_dir, current_manifest, current_path
 from similarity.comparing import compare
 from similarity.publishing import stored_builds
+from similarity.working import heartbeat
 from tests.similarity.conftest import AddProduct
 
 pytestmark = pytest.mark.django_db
@@ -291,3 +294,38 @@ def test_what_is_no_table_is_left_out_of_a_dump(capsys: pytest.CaptureFixture[st
     call_command("dumpdata", "similarity")
     call_command("dumpdata", "similarity", use_base_manager=True)
     assert capsys.readouterr().out == "[][]"
+
+
+# --- the background ----------------------------------------------------------------------------
+def test_a_build_is_asked_for_and_the_page_says_that_nobody_is_there_to_make_it(reds_and_blues: Any) -> None:
+    client = staff("view_indexbuild", "change_indexbuild")
+    page = page_of(client, BUILDS)
+    assert "4 pictures wait to be embedded." in page
+    assert "manage.py worker" in page
+    done = client.post(reverse("admin:similarity_indexbuild_build"), follow=True).content.decode()
+    assert "It waits for a worker: none is running." in done
+    assert "embed and build" in done
+    assert tasks.recent()[0].name == "embed_and_build"
+
+
+def test_with_a_worker_the_page_looks_again_until_all_is_done(reds_and_blues: Any) -> None:
+    client = staff("view_indexbuild", "change_indexbuild")
+    with heartbeat("somebody"):
+        done = client.post(reverse("admin:similarity_indexbuild_build"), follow=True).content.decode()
+        assert "The background is at it" in done
+        assert "manage.py worker" not in done
+        assert 'hx-trigger="every 1s"' in done
+        part = client.get(reverse("admin:similarity_indexbuild_work"))
+        assert "HX-Refresh" not in part.headers
+        DBTaskResult.objects.update(status="SUCCESSFUL", return_value={"embedded": 4, "failed": 0})
+        part = client.get(reverse("admin:similarity_indexbuild_work"))
+        assert part.headers["HX-Refresh"] == "true"
+        assert "4 pictures embedded" in part.content.decode()
+        assert "hx-trigger" not in part.content.decode()
+
+
+def test_who_may_not_change_builds_may_not_have_one_made(reds_and_blues: Any) -> None:
+    client = staff("view_indexbuild")
+    assert "Embed and build now" not in page_of(client, BUILDS)
+    assert client.post(reverse("admin:similarity_indexbuild_build")).status_code == 403
+    assert client.get(reverse("admin:similarity_indexbuild_build")).status_code == 405

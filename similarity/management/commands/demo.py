@@ -6,6 +6,7 @@ import csv
 import os
 import secrets
 import socket
+import subprocess
 import sys
 from argparse import ArgumentParser
 from pathlib import Path
@@ -79,6 +80,9 @@ class Command(BaseCommand):
         )
         self.stdout.flush()
         os.chdir(settings.BASE_DIR)
+        # It ends with this process, which becomes the server.
+        worker = ["manage.py", "worker", "--until-parent-ends", "--verbosity=0"]
+        subprocess.Popen([sys.executable, *worker])  # noqa: S603 (nothing of it comes from outside)
         arguments = ["config.wsgi", f"--bind={HOST}:{port}", "--workers=2", "--threads=4", "--log-level=warning"]
         os.execv(sys.executable, [sys.executable, "-m", "gunicorn", *arguments])  # noqa: S606 (no shell is wanted)
 
