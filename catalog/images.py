@@ -21,7 +21,7 @@ from django.utils.translation import gettext as _
 from PIL import Image, UnidentifiedImageError
 
 from catalog.files import replace_file
-from catalog.models import Product, RowCounter
+from catalog.models import THUMBNAIL_SIDE_PX, Product, RowCounter, fitted
 from catalog.signals import pictures_changed
 
 MAX_BYTES = 10 * 1024 * 1024
@@ -289,10 +289,12 @@ def _is_there(path: Path | str) -> bool:
 
 
 def _thumbnail(verified: VerifiedImage) -> bytes:
-    size = Product(image_width=verified.width, image_height=verified.height).thumbnail_size
-    small = verified.image
-    if small.size != size:
-        small = small.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
+    return encode_small(verified.image, fitted((verified.width, verified.height), THUMBNAIL_SIDE_PX))
+
+
+def encode_small(image: Image.Image, size: tuple[int, int]) -> bytes:
+    """An RGB picture as a WebP of that size, as pages show it."""
+    small = image if image.size == size else image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
     buffer = io.BytesIO()
     small.save(buffer, "WEBP", quality=_THUMBNAIL_QUALITY, method=_THUMBNAIL_METHOD)
     return buffer.getvalue()

@@ -23,6 +23,15 @@ THUMBNAIL_SIDE_PX = 480
 """Longest side of a thumbnail."""
 
 
+def fitted(size: tuple[int, int], side_px: int) -> tuple[int, int]:
+    """(width, height) scaled down so that the longer one has at most so many pixels; (0, 0) stays."""
+    width, height = size
+    if not max(size):
+        return (0, 0)
+    scale = min(1.0, side_px / max(size))
+    return (max(1, round(width * scale)), max(1, round(height * scale)))
+
+
 class ProductQuerySet(models.QuerySet["Product"]):
     """Questions asked of the catalogue."""
 
@@ -141,11 +150,7 @@ class Product(models.Model):
     @property
     def thumbnail_size(self) -> tuple[int, int]:
         """(width, height) of the thumbnail in pixels, (0, 0) without picture."""
-        longest = max(self.image_width, self.image_height)
-        if not longest:
-            return (0, 0)
-        scale = min(1.0, THUMBNAIL_SIDE_PX / longest)
-        return (max(1, round(self.image_width * scale)), max(1, round(self.image_height * scale)))
+        return fitted((self.image_width, self.image_height), THUMBNAIL_SIDE_PX)
 
 
 class RowCounter(models.Model):

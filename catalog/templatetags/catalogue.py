@@ -14,6 +14,7 @@ from django.utils.http import urlencode
 from catalog.facets import value_counts
 from catalog.filters import FACET_FIELDS
 from catalog.models import Product
+from catalog.renditions import card_srcset, page_srcset
 
 register = template.Library()
 
@@ -43,6 +44,10 @@ def _menu_values() -> list[tuple[str, str]]:
         for name in MENU_FIELDS
         for value in sorted(counts.get(name, {}), key=lambda value: (-counts[name][value], value))[:MENU_LENGTH]
     ]
+
+
+register.filter("card_srcset", card_srcset)
+register.filter("page_srcset", page_srcset)
 
 
 @register.simple_tag

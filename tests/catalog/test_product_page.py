@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -12,7 +13,9 @@ from urllib.parse import quote
 import pytest
 from django.core.management import call_command
 from django.test import Client
+from PIL import Image
 
+from catalog import images
 from catalog.models import Product
 from similarity import serving
 from tests.catalog.material import picture
@@ -134,3 +137,46 @@ def test_nothing_else_of_the_folder_is_served(client: Client, db: None, data_dir
     for place in (data_dir, data_dir / "media"):
         (place / "secret_key").write_text("secret")
     assert client.get(f"/media/{path}").status_code == 404
+
+
+def srcset(page: bytes, kind: str) -> dict[str, int]:
+    """Address → width in pixels of what the first picture of that kind offers."""
+    found = re.search(rf'class="(?:{kind})\b.*?srcset="([^"]+)"', page.decode(), flags=re.DOTALL)
+    assert found
+    offers = [offer.rsplit(" ", 1) for offer in found[1].split(", ")]
+    return {address: int(width.removesuffix("w")) for address, width in offers}
+
+
+def give(product: Product, data: bytes) -> None:
+    images.accept([images.Acceptance(product.pk, images.store(images.verify(data)), "test")])
+
+
+def test_pictures_come_in_the_sizes_that_screens_show(client: Client, add: Add) -> None:
+    give(add("7"), picture(size=(1500, 2000)))
+    cards, page = (
+        srcset(client.get("/").content, "card"),
+        srcset(client.get("/products/7/").content, "tile tile--large"),
+    )
+    assert [*cards.values()] == [240, 360]
+    assert [*page.values()] == [360, 900]
+    for address, width in {**cards, **page}.items():
+        answer = client.get(address)
+        assert answer.headers["Cache-Control"] == "public, max-age=31536000, immutable"
+        with Image.open(io.BytesIO(answer.getvalue())) as image:
+            assert (image.format, image.width) == ("WEBP", width)
+
+
+def test_a_small_picture_comes_in_one_size(client: Client, add: Add) -> None:
+    give(add("7"), picture(size=(60, 80)))
+    assert b"srcset" not in client.get("/").content
+    assert b"srcset" not in client.get("/products/7/").content
+
+
+def test_other_sizes_are_not_made(client: Client, add: Add, data_dir: Path) -> None:
+    give(add("7"), picture(size=(1500, 2000)))
+    thumbnail = Product.objects.get().thumbnail.url
+    for side in ("-321", "-0", "-99999999"):
+        assert client.get(thumbnail.replace(".webp", f"{side}.webp")).status_code == 404
+    unknown = f"/media/thumbnails/ab/{'ab' * 32}-320.webp"
+    assert client.get(unknown).status_code == 404
+    assert len([*(data_dir / "media" / "thumbnails").rglob("*.*")]) == 1
