@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 from django.core.management import call_command
 from playwright.sync_api import Browser, Page, ViewportSize, expect
 
+from catalog import images
 from catalog.models import Product
 from similarity.working import heartbeat
 from tests.conftest import DEMO_CATALOGUE
@@ -450,4 +452,26 @@ def test_the_admin_has_a_changed_picture_embedded_and_all_built(
         expect(task).to_contain_text("waiting")
         work_off()
         expect(task).to_contain_text("0 pictures embedded; build")
+    assert complaints == []
+
+
+def test_duplicates_are_told_apart_or_hidden_side_by_side_by_keyboard(
+    page: Page, shop: str, complaints: list[str], admin_user: Any
+) -> None:
+    for copy, original in (("V0001", "V0020"), ("V0002", "V0021")):
+        shown = Product.objects.get(product_id=original)
+        verified = images.verify(Path(shown.image.path).read_bytes())
+        taker = Product.objects.get(product_id=copy)
+        images.accept([images.Acceptance(taker.pk, images.store(verified), "test")])
+    log_in(page, shop)
+    page.goto(f"{shop}/admin/similarity/duplicate/")
+    groups = page.locator(".twins").filter(has=page.get_by_role("heading", name="The same picture", exact=True))
+    expect(groups).to_have_count(2)
+    groups.first.get_by_role("button", name="Not duplicates").press("Enter")
+    expect(page.locator(".messagelist")).to_contain_text("2 products are no duplicates of each other")
+    expect(groups).to_have_count(1)
+    groups.first.get_by_role("button", name=re.compile("^Keep this one, hide the others")).first.press("Enter")
+    expect(page.locator(".messagelist")).to_contain_text("1 product is hidden now.")
+    expect(groups).to_have_count(0)
+    assert Product.objects.filter(product_id__in=["V0002", "V0021"], hidden=True).count() == 1
     assert complaints == []
