@@ -15,7 +15,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
-from catalog import images
+from catalog import admin_keys, images  # noqa: F401  (admin_keys registers itself)
 from catalog.columns import ATTRIBUTES
 from catalog.importing.refetch import MOST, refetch
 from catalog.models import Product
@@ -180,7 +180,7 @@ class ProductAdmin(ProductModelAdmin):
         super().save_model(request, obj, form, change)
         verified = form.verified
         if verified is not None:
-            source = f"upload:{verified.sha256}"
+            source = f"{images.BY_HAND}{verified.sha256}"
             images.accept([images.Acceptance(obj.pk, images.store(verified), source)])
             obj.refresh_from_db()
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
 
 import django_filters
 from django import forms
 from django.core.validators import ProhibitNullCharactersValidator
+from django.db.models import Expression, QuerySet
 from django.db.models.functions import Lower
 from django.http import QueryDict
 from django.utils.translation import gettext_lazy as _
@@ -22,6 +23,37 @@ FACET_FIELDS = ATTRIBUTES
 SEARCH_MAX_LENGTH = 200
 VALUE_MAX_LENGTH = 100
 SORTS = (("title", _("Title A–Z")), ("newest", _("Newest")))
+
+
+@dataclass(frozen=True)
+class Order:
+    """An order that products come in: `by` (what, whether descending), the last of it unique; `types` of its values."""
+
+    by: tuple[tuple[str, bool], ...]
+    types: tuple[type, ...]
+    made: Mapping[str, Expression] = field(default_factory=dict)
+    """What the order goes by that is no field, and how the database makes it: Python may fold letters otherwise."""
+
+    def sorted(self, products: QuerySet[Product], *, backwards: bool = False) -> QuerySet[Product]:
+        names = [f"-{name}" if descending != backwards else name for name, descending in self.by]
+        return products.annotate(**self.made).order_by(*names)
+
+    def place(self, product: Product) -> tuple[Any, ...]:
+        """The values that a product of `sorted` stands by."""
+        return tuple(getattr(product, name) for name, _descending in self.by)
+
+
+# Ids are given in order of arrival, and unlike the date they are unique and indexed.
+_ORDERS = {
+    "": Order((("id", False),), (int,)),
+    "newest": Order((("id", True),), (int,)),
+    "title": Order((("sorted_title", False), ("id", False)), (str, int), {"sorted_title": Lower("title")}),
+}
+
+
+def order_of(sort: str) -> Order | None:
+    """The order of a value of `sort`; "" is the catalogue's own. None for what is no such value."""
+    return _ORDERS.get(sort) if isinstance(sort, str) else None
 
 
 class ValuesField(forms.MultipleChoiceField):
@@ -78,8 +110,9 @@ class ProductFilter(django_filters.FilterSet):
         return queryset.search(value)
 
     def order(self, queryset: ProductQuerySet, name: str, value: str) -> ProductQuerySet:
-        # Ids are given in order of arrival, and unlike the date they are unique and indexed.
-        return queryset.order_by("-id") if value == "newest" else queryset.order_by(Lower("title"), "id")
+        order = order_of(value)
+        assert order is not None, "the field knows its choices"
+        return cast(ProductQuerySet, order.sorted(queryset))
 
     def narrowed_without(self, one: str) -> ProductQuerySet:
         """The products after everything asked but this one: a facet, or the search."""

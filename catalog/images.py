@@ -17,7 +17,7 @@ from pathlib import Path
 from django.conf import settings
 from django.db import models, transaction
 from django.utils import timezone
-from django.utils.translation import gettext as _
+from django.utils.translation import gettext
 from PIL import Image, UnidentifiedImageError
 
 from catalog.files import replace_file
@@ -95,7 +95,7 @@ def verify(data: bytes) -> VerifiedImage:
     Raises ImageError with a sentence for people.
     """
     if not data:
-        raise ImageError(_("The file is empty."))
+        raise ImageError(gettext("The file is empty."))
     if len(data) > MAX_BYTES:
         raise ImageError(_too_many_bytes())
     kind, image = _decode(data)
@@ -124,11 +124,11 @@ def read(path: Path) -> bytes:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except OSError as error:
-        raise ImageError(f"The file cannot be read: {error.strerror or error}.") from error
+        raise ImageError(gettext("The file cannot be read: %(why)s.") % {"why": error.strerror or error}) from error
     if len(data) > MAX_BYTES:
         raise ImageError(_too_many_bytes())
     if not data:
-        raise ImageError(_("The file is empty."))
+        raise ImageError(gettext("The file is empty."))
     return data
 
 
@@ -154,23 +154,23 @@ def _decode(data: bytes, shorter_px: int | None = None) -> tuple[str, Image.Imag
     # Decoders meet hostile bytes with whatever their author forgot: OSError, SyntaxError, ValueError,
     # struct.error, IndexError, OverflowError, MemoryError... To us every one of them means the same.
     except Exception as error:
-        raise ImageError(_("The picture is damaged or incomplete and cannot be decoded.")) from error
+        raise ImageError(gettext("The picture is damaged or incomplete and cannot be decoded.")) from error
 
 
 def _check_size(width: int, height: int) -> None:
     if width > MAX_SIDE_PX or height > MAX_SIDE_PX:
-        said = _("The picture is %(width)d × %(height)d pixels; a side may have %(most)s.")
-        raise ImageError(said % {"width": width, "height": height, "most": f"{MAX_SIDE_PX:,}"})
+        said = gettext("The picture is %(width)d × %(height)d pixels; a side may have %(limit)s.")
+        raise ImageError(said % {"width": width, "height": height, "limit": f"{MAX_SIDE_PX:,}"})
     if width * height > MAX_PIXELS:
         raise ImageError(_too_many_pixels())
 
 
 def _too_many_pixels() -> str:
-    return _("The picture has more than %(most)d megapixels.") % {"most": MAX_PIXELS // 1_000_000}
+    return gettext("The picture has more than %(limit)d megapixels.") % {"limit": MAX_PIXELS // 1_000_000}
 
 
 def _too_many_bytes() -> str:
-    return _("The file is larger than %(most)d MiB.") % {"most": MAX_BYTES // 2**20}
+    return gettext("The file is larger than %(limit)d MiB.") % {"limit": MAX_BYTES // 2**20}
 
 
 def _check_whole(kind: str, data: bytes) -> None:
@@ -179,14 +179,14 @@ def _check_whole(kind: str, data: bytes) -> None:
     if kind == "JPEG":
         scans, whole = _walk_jpeg(data)
         if scans > MAX_JPEG_SCANS:
-            said = _("The JPEG has %(scans)d scans; %(most)d are allowed.")
-            raise ImageError(said % {"scans": scans, "most": MAX_JPEG_SCANS})
+            said = gettext("The JPEG has %(scans)d scans; %(limit)d are allowed.")
+            raise ImageError(said % {"scans": scans, "limit": MAX_JPEG_SCANS})
     elif kind == "PNG":
         whole = b"\0\0\0\0IEND\xae\x42\x60\x82" in data
     elif kind == "WEBP":
         whole = len(data) >= int.from_bytes(data[4:8], "little") + 8
     if not whole:
-        raise ImageError(_("The picture is incomplete: its end is missing."))
+        raise ImageError(gettext("The picture is incomplete: its end is missing."))
 
 
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
@@ -214,10 +214,10 @@ def _walk_jpeg(data: bytes) -> tuple[int, bool]:
 def _what_it_is_instead(data: bytes) -> str:
     start = data[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if start.startswith((b"<!doctype html", b"<html", b"<head", b"<body")):
-        return _("This is a web page, not a picture.")
+        return gettext("This is a web page, not a picture.")
     if start.startswith((b"<?xml", b"<svg")):
-        return _("SVG is not taken; JPEG, PNG, WebP and GIF are.")
-    return _("This is not a JPEG, PNG, WebP or GIF picture, or its beginning is damaged.")
+        return gettext("SVG is not taken; JPEG, PNG, WebP and GIF are.")
+    return gettext("This is not a JPEG, PNG, WebP or GIF picture, or its beginning is damaged.")
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -315,6 +315,10 @@ _ACCEPTED_FIELDS = [
 
 
 _ROWS_AT_ONCE = 500
+BY_HAND = "upload:"
+"""How the source of a picture begins that somebody gave a product by hand."""
+REMOVED = f"{BY_HAND}none"
+"""The source of the picture of a product whose picture was taken away by hand."""
 
 
 def accept(acceptances: Iterable[Acceptance], *, announced: bool = True) -> set[int]:
@@ -371,6 +375,18 @@ def renew_rows(products: models.QuerySet[Product]) -> int:
         if keys:
             pictures_changed.send(Product)
     return len(keys)
+
+
+def remove(product: Product) -> None:
+    """Take a product's picture away, so that imports bring none until their file names another one.
+
+    Its embedding row is not given again, and its files stay: other products may have the same.
+    """
+    product.image.name = product.thumbnail.name = product.image_sha256 = product.image_error = ""
+    product.image_width = product.image_height = 0
+    product.image_source = REMOVED
+    product.embedding_row = None
+    product.save(update_fields=_ACCEPTED_FIELDS)
 
 
 def refuse(reasons: dict[int, str]) -> None:

@@ -14,6 +14,7 @@ from django.db.models import F, Q
 from django.db.models.expressions import RawSQL
 from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
+from rest_framework_api_key.models import AbstractAPIKey
 
 from catalog import words
 from catalog.columns import ATTRIBUTES
@@ -171,3 +172,18 @@ class RowCounter(models.Model):
             cls.objects.create(id=1, value=count)
         last = cls.objects.values_list("value", flat=True).get(id=1)
         return range(last - count + 1, last + 1)
+
+
+class ApiKey(AbstractAPIKey):
+    """A key to the API, of which only a hash is kept, and what it allows."""
+
+    products = models.BooleanField(
+        _("may change products"), default=True, help_text=_("Create, change and delete products and their pictures.")
+    )
+    builds = models.BooleanField(
+        _("may work with index builds"), default=False, help_text=_("See the stored builds of the index.")
+    )
+
+    class Meta(AbstractAPIKey.Meta):
+        verbose_name = _("API key")  # type: ignore[assignment]
+        verbose_name_plural = _("API keys")  # type: ignore[assignment]

@@ -10,6 +10,7 @@ from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_safe
 
+from catalog.api_errors import PROBLEMS
 from catalog.facets import counted_facets
 from catalog.filters import SORTS, ProductFilter
 from catalog.models import Product
@@ -86,3 +87,9 @@ def product(request: HttpRequest, product_id: str) -> HttpResponse:
             "structured": product_json(product, canonical, picture_url),
         },
     )
+
+
+@require_safe
+def problems(request: HttpRequest) -> HttpResponse:
+    """What the API's problems mean: the addresses that they have as their type lead here."""
+    return render(request, "catalog/problems.html", {"problems": PROBLEMS})

@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from corsheaders.defaults import default_headers
 from csp.constants import NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
 from environs import Env
@@ -118,6 +119,7 @@ INSTALLED_APPS = [
     "django_filters",
     "django_htmx",
     "rest_framework",
+    "rest_framework_api_key",
     "drf_spectacular",
     "drf_spectacular_sidecar",
     "corsheaders",
@@ -209,15 +211,15 @@ TASKS = {"default": {"BACKEND": "django_tasks_db.DatabaseBackend"}}
 
 # --- the API ---------------------------------------------------------------------------------
 REST_FRAMEWORK = {
-    # Everything here is for everybody to read: no session is opened, no cookie varies an answer.
+    # Everything here is for everybody to read: no session is opened. Who writes has a key (`catalog.api_keys`).
     "DEFAULT_AUTHENTICATION_CLASSES": [],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.AllowAny"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_FILTER_BACKENDS": ["django_filters.rest_framework.DjangoFilterBackend"],
-    "DEFAULT_PAGINATION_CLASS": "catalog.pagination.ProductPagination",
+    "DEFAULT_PAGINATION_CLASS": "catalog.pagination.CursorPages",
     "EXCEPTION_HANDLER": "catalog.api_errors.handle",
-    "DEFAULT_PARSER_CLASSES": ["catalog.api_errors.SafeJSONParser"],
-    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "DEFAULT_PARSER_CLASSES": ["catalog.api_parsers.SafeJSONParser"],
+    "DEFAULT_SCHEMA_CLASS": "catalog.api_schema.ApiSchema",
     "DEFAULT_VERSIONING_CLASS": "rest_framework.versioning.NamespaceVersioning",
     "DEFAULT_VERSION": "v1",
     "ALLOWED_VERSIONS": ["v1"],
@@ -231,6 +233,8 @@ _origins: list[str] = env.list("VITRINE_CORS_ORIGINS", [])
 CORS_ALLOW_ALL_ORIGINS = "*" in _origins
 CORS_ALLOWED_ORIGINS = [origin for origin in _origins if origin != "*"]
 CORS_URLS_REGEX = r"^/api/v1/"
+CORS_ALLOW_HEADERS = [*default_headers, "if-match", "if-none-match"]
+CORS_EXPOSE_HEADERS = ["ETag", "Location", "Retry-After"]
 
 SPECTACULAR_SETTINGS = {
     "TITLE": "Vitrine",
@@ -240,6 +244,7 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "REDOC_DIST": "SIDECAR",
+    "POSTPROCESSING_HOOKS": ["drf_spectacular.hooks.postprocess_schema_enums", "catalog.api_schema.add_components"],
 }
 
 # --- logs ------------------------------------------------------------------------------------

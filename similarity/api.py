@@ -9,8 +9,10 @@ from urllib.parse import unquote, urlsplit
 
 from django.conf import settings
 from django.http import Http404
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiExample, OpenApiResponse, extend_schema, extend_schema_field
+from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse, extend_schema, extend_schema_field
 from rest_framework import serializers, status
 from rest_framework.exceptions import APIException, ValidationError
 from rest_framework.parsers import MultiPartParser
@@ -19,7 +21,9 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from catalog import fetching
-from catalog.api_errors import SafeJSONParser
+from catalog.api_caching import ASK_AGAIN_S, Cacheable
+from catalog.api_errors import Conflict
+from catalog.api_parsers import SafeJSONParser
 from catalog.filters import SEARCH_MAX_LENGTH, VALUE_MAX_LENGTH
 from catalog.images import ImageError
 from catalog.throttles import ApiThrottle
@@ -45,14 +49,13 @@ RECIPE_K = 3
 
 class ServiceUnavailable(APIException):
     status_code = status.HTTP_503_SERVICE_UNAVAILABLE
-    default_detail = "Similarity is not available right now."
+    default_detail = _("Similarity is not available right now.")
     default_code = "unavailable"
 
-
-class Conflict(APIException):
-    status_code = status.HTTP_409_CONFLICT
-    default_detail = "The products cannot be compared as they are now."
-    default_code = "conflict"
+    def __init__(self, reason: str) -> None:
+        """`reason`: what is wrong and what repairs it, for whoever runs the shop."""
+        super().__init__()
+        self.reason = reason
 
 
 class MatchSerializer(serializers.Serializer[Any]):
@@ -111,7 +114,9 @@ class LabelsField(serializers.Field[tuple[str, ...], str, str, Any]):
         names = tuple(name.strip() for name in str(data).split(",") if name.strip())
         for name in names:
             if name not in products.LABELS:
-                raise serializers.ValidationError(f"'{name}' is none of {', '.join(products.LABELS)}.")
+                raise serializers.ValidationError(
+                    gettext("'%(name)s' is none of %(labels)s.") % {"name": name, "labels": ", ".join(products.LABELS)}
+                )
         return names
 
 
@@ -256,15 +261,26 @@ class RecipeAnswerSerializer(serializers.Serializer[Any]):
     similar_images = serializers.ListField(child=serializers.CharField())
 
 
-class SimilarView(APIView):
+PRODUCT_ID = OpenApiParameter(
+    "product_id",
+    OpenApiTypes.STR,
+    OpenApiParameter.PATH,
+    description="The ProductId of the catalogue's file.",
+    examples=[OpenApiExample("A product", "42419")],
+)
+
+
+class SimilarView(Cacheable):
     """The products that look like a product."""
+
+    max_age_s = ASK_AGAIN_S
 
     @extend_schema(
         operation_id="products_similar",
         summary="Products that look like a product",
         tags=["similarity"],
-        parameters=[CuratedQuestionSerializer],
-        responses={200: AnswerSerializer, 400: OpenApiResponse(description="k or mix make no sense."), 404: None},
+        parameters=[PRODUCT_ID, CuratedQuestionSerializer],
+        responses={200: AnswerSerializer, 404: None, 503: None},
     )
     def get(self, request: Request, product_id: str) -> Response:
         question = CuratedQuestionSerializer(data=request.query_params)
@@ -283,10 +299,12 @@ class SeveralView(APIView):
         summary="Products that look like some and not like others",
         tags=["similarity"],
         request=SeveralQuestionSerializer,
-        responses={
-            200: AnswerSerializer,
-            400: OpenApiResponse(description="A product, k or mix make no sense."),
-        },
+        responses={200: AnswerSerializer, 503: None},
+        examples=[
+            OpenApiExample(
+                "Like two, unlike a third", {"like": ["42419", "34009"], "unlike": ["40143"]}, request_only=True
+            )
+        ],
     )
     def post(self, request: Request) -> Response:
         question = SeveralQuestionSerializer(data=request.data)
@@ -295,7 +313,8 @@ class SeveralView(APIView):
         known = products.visible_by_id([*asked["like"], *asked["unlike"]])
         for field in ("like", "unlike"):
             if unknown := [product_id for product_id in asked[field] if product_id not in known]:
-                raise ValidationError({field: [f"There is no product {product_id}." for product_id in unknown]})
+                said = gettext("There is no product %(id)s.")
+                raise ValidationError({field: [said % {"id": product_id} for product_id in unknown]})
             asked[field] = [known[product_id] for product_id in asked[field]]
         return _answer(lambda: similar_to_several(**asked).to_json())
 
@@ -311,11 +330,7 @@ class ImageSearchView(APIView):
         summary="Products that look like a picture",
         tags=["similarity"],
         request={"multipart/form-data": UploadQuestionSerializer, "application/json": PictureQuestionSerializer},
-        responses={
-            200: AnswerSerializer,
-            400: OpenApiResponse(description="The picture, its address, the crop, k or mix make no sense."),
-            429: OpenApiResponse(description="Too many searches; Retry-After says how long to wait, in seconds."),
-        },
+        responses={200: AnswerSerializer, 503: None},
     )
     def post(self, request: Request) -> Response:
         question = UploadQuestionSerializer(data=request.data)
@@ -348,6 +363,7 @@ class RecipeView(APIView):
     """
 
     versioning_class = None
+    plain_errors = True  # `{"detail": …}`, as its front ends know it
 
     @extend_schema(
         operation_id="get_similar",

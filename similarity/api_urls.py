@@ -3,7 +3,7 @@
 from django.urls import path
 
 from catalog import converters  # noqa: F401  (registers <product_id:…>)
-from similarity import api, explain_api
+from similarity import api, builds_api, explain_api
 
 urlpatterns = [
     path("products/<product_id:product_id>/similar/", api.SimilarView.as_view(), name="similar"),
@@ -14,5 +14,6 @@ urlpatterns = [
     ),
     path("similar/", api.SeveralView.as_view(), name="similar-to-several"),
     path("search/image/", api.ImageSearchView.as_view(), name="search-image"),
+    path("builds/", builds_api.BuildsView.as_view(), name="builds"),
     path("index/", api.IndexView.as_view(), name="index"),
 ]

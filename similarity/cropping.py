@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
+from django.utils.translation import gettext
+
 if TYPE_CHECKING:
     from PIL import Image
 
@@ -39,13 +41,16 @@ class CropBox:
         except ValueError:
             sides = []
         if len(sides) != 4 or not all(map(math.isfinite, sides)):
-            raise CropError(f"'{text}' is not left,top,width,height in fractions of the picture, as 0.1,0,0.5,0.5.")
+            said = gettext("'%(box)s' is not left,top,width,height in fractions of the picture, as 0.1,0,0.5,0.5.")
+            raise CropError(said % {"box": text})
         left, top, width, height = sides
         # Rounding may carry a box a little past an edge.
         if min(left, top) < -1e-3 or left + width > 1 + 1e-3 or top + height > 1 + 1e-3:
-            raise CropError(f"The box {text} reaches beyond the picture, which goes from 0 to 1.")
+            said = gettext("The box %(box)s reaches beyond the picture, which goes from 0 to 1.")
+            raise CropError(said % {"box": text})
         if min(width, height) < LEAST_SHARE:
-            raise CropError(f"The box {text} is too small: at least {LEAST_SHARE:g} wide and high.")
+            said = gettext("The box %(box)s is too small: at least %(least)s wide and high.")
+            raise CropError(said % {"box": text, "least": f"{LEAST_SHARE:g}"})
         return cls(max(0.0, left), max(0.0, top), min(width, 1.0), min(height, 1.0))
 
     @property

@@ -9,13 +9,13 @@ from typing import Any
 from django.http import Http404, HttpResponseBase
 from django.utils.cache import get_conditional_response
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
+from drf_spectacular.utils import OpenApiExample, OpenApiParameter, extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.views import APIView
 
-from similarity.api import MixSerializer, errors_as_http
+from catalog.api_caching import Cacheable
+from similarity.api import PRODUCT_ID, MixSerializer, errors_as_http
 from similarity.explaining import heat_maps_of
 from similarity.products import Product, get_product
 from similarity.services import Answer, compare, live_index
@@ -52,7 +52,7 @@ class ExplanationSerializer(serializers.Serializer[Any]):
     other = HeatMapSerializer()
 
 
-class ExplainView(APIView):
+class ExplainView(Cacheable):
     """Why two products are alike: what each part adds to their score, and where their pictures match.
 
     The heat maps show what the network sees, whatever the mix; `kind` and `colour` have none. Answers carry an ETag,
@@ -64,17 +64,21 @@ class ExplainView(APIView):
         summary="Why two products are alike",
         tags=["similarity"],
         parameters=[
-            OpenApiParameter("product_id", OpenApiTypes.STR, OpenApiParameter.PATH),
-            OpenApiParameter("other_id", OpenApiTypes.STR, OpenApiParameter.PATH, description="The other product's."),
+            PRODUCT_ID,
+            OpenApiParameter(
+                "other_id",
+                OpenApiTypes.STR,
+                OpenApiParameter.PATH,
+                description="The other product's.",
+                examples=[OpenApiExample("Another product", "34009")],
+            ),
             MixSerializer,
         ],
         responses={
             200: ExplanationSerializer,
-            304: OpenApiResponse(description="It is still what If-None-Match names."),
-            400: OpenApiResponse(description="The mix makes no sense."),
-            404: OpenApiResponse(description="There is no such product."),
-            409: OpenApiResponse(description="A product has no picture, or none that is in the index yet."),
-            503: OpenApiResponse(description="There is no index, its network cannot be had, or a file not be read."),
+            404: None,
+            409: None,
+            503: None,
         },
     )
     def get(self, request: Request, product_id: str, other_id: str) -> HttpResponseBase:
@@ -91,7 +95,6 @@ class ExplainView(APIView):
                 body |= {name: each.to_json() for name, each in zip(("product", "other"), maps, strict=True)}
                 response = Response(body)
         response["ETag"] = etag
-        response["Cache-Control"] = "no-cache"  # keep it, but ask whether it still holds
         return response
 
 

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from django.utils.translation import gettext
 from numpy.typing import NDArray
 
 from similarity.mix import Mix, MixError, check_mix
@@ -93,7 +94,8 @@ class Layout:
         known = {part.name: float(mix.get(part.name, 0.0)) for part in self.parts}
         unknown = tuple(name for name in mix if name not in known)
         if not any(known.values()):
-            raise MixError(f"The index has the parts {', '.join(known)}; the mix weighs none of them.")
+            said = gettext("The index has the parts %(parts)s; the mix weighs none of them.")
+            raise MixError(said % {"parts": ", ".join(known)})
         return known, unknown
 
     def query_weights(self, mix: Mix) -> NDArray[np.float32]:

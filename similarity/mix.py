@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from django.utils.translation import gettext
+
 Mix = Mapping[str, float]
 
 
@@ -22,13 +24,15 @@ def parse_mix(text: str) -> Mix:
     for item in text.split(","):
         name, colon, weight = (piece.strip() for piece in item.partition(":"))
         if not name or not colon:
-            raise MixError(f"'{item.strip()}' in the mix is not 'part:weight', as in 'style:1,colour:0.5'.")
+            said = gettext("'%(item)s' in the mix is not 'part:weight', as in 'style:1,colour:0.5'.")
+            raise MixError(said % {"item": item.strip()})
         if name in mix:
-            raise MixError(f"The mix names '{name}' twice.")
+            raise MixError(gettext("The mix names '%(part)s' twice.") % {"part": name})
         try:
             mix[name] = float(weight)
         except ValueError:
-            raise MixError(f"The weight of '{name}' in the mix is '{weight}', which is no number.") from None
+            said = gettext("The weight of '%(part)s' in the mix is '%(weight)s', which is no number.")
+            raise MixError(said % {"part": name, "weight": weight}) from None
     return check_mix(mix)
 
 
@@ -36,9 +40,10 @@ def check_mix(mix: Mix) -> Mix:
     """The mix itself, or MixError: weights must be finite, at most 1,000, and not all zero."""
     for name, weight in mix.items():
         if not math.isfinite(weight) or abs(weight) > 1000:
-            raise MixError(f"The weight of '{name}' in the mix must lie between -1000 and 1000.")
+            said = gettext("The weight of '%(part)s' in the mix must lie between -1000 and 1000.")
+            raise MixError(said % {"part": name})
     if not any(mix.values()):
-        raise MixError("All weights of the mix are zero: nothing is left to compare.")
+        raise MixError(gettext("All weights of the mix are zero: nothing is left to compare."))
     return mix
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from django.utils.translation import gettext
 from numpy.typing import NDArray
 
 from similarity.vectors import Matrix, unit
@@ -65,7 +66,9 @@ def parse_min_score(text: str) -> float | str:
     except ValueError:
         score = math.nan
     if not math.isfinite(score):
-        raise ValueError(f"'{text}' is neither a number nor '{CALIBRATED}'.")
+        raise ValueError(
+            gettext("'%(score)s' is neither a number nor '%(word)s'.") % {"score": text, "word": CALIBRATED}
+        )
     return score
 
 

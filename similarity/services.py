@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from django.utils.translation import gettext
 from numpy.typing import NDArray
 
 from similarity import curating, products
@@ -158,9 +159,10 @@ def compare(product: Product, other: Product, mix: Mix | None = None) -> Answer:
     looks = []
     for one in (product, other):
         if one.embedding_row is None:
-            raise NothingToCompare(f"The product {one.product_id} has no picture.")
+            raise NothingToCompare(gettext("The product %(id)s has no picture.") % {"id": one.product_id})
         if (look := _look_of(live, one)) is None:
-            raise NothingToCompare(f"The picture of {one.product_id} is new and waits for the index. {REPAIR}")
+            said = gettext("The picture of %(id)s is new and waits for the index to be built again.")
+            raise NothingToCompare(said % {"id": one.product_id})
         missing += tuple(part for part in layout.missing_parts(look) if mix[part] and part not in missing)
         looks.append(look)
     query = looks[0] * layout.query_weights(mix)

@@ -79,12 +79,11 @@ def heartbeat(worker_id: str) -> Iterator[None]:
     ended = threading.Event()
 
     def beat() -> None:
-        while True:
+        while not ended.wait(BEAT_S):
             with suppress(OSError):  # a full disk is no reason to die
                 path.touch()
-            if ended.wait(BEAT_S):
-                return
 
+    path.touch()
     thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
     thread.start()
     try:

@@ -18,7 +18,7 @@ from catalog import images
 from catalog.images import ImageError, StoredImage
 from catalog.importing.download import Fetcher
 from catalog.importing.hosts import Interrupted
-from catalog.importing.upsert import UPLOADED, Placed
+from catalog.importing.upsert import Placed
 from catalog.memory import keep_freed_memory
 
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif")
@@ -149,8 +149,10 @@ class PictureTaker:
     def decide(self, placed: Placed) -> Outcome | _Work:
         """What is to be done for a product. Looks at names and times of files only."""
         stored = images.are_stored(placed.image, placed.thumbnail)
-        if stored and placed.image_source.startswith(UPLOADED):
+        if stored and placed.image_source.startswith(images.BY_HAND):
             return Kept(placed)
+        if placed.image_source == images.REMOVED:
+            return NoneNamed(placed)
         in_place = bool(stored and placed.image_source and not placed.image_error)
         trouble = ""
         found = None

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from catalog import images
 from catalog.importing.download import Fetcher, Manners
 from catalog.importing.pictures import Failed, Kept, NoneNamed, PictureTaker, Taken
-from catalog.importing.upsert import UPLOADED, Placed, Status
+from catalog.importing.upsert import Placed, Status
 from catalog.models import Product
 
 MOST = 20
@@ -49,7 +49,7 @@ def refetch(products: Sequence[Product], manners: Manners = HURRIED) -> list[Ref
                 case Failed(placed, reason):
                     failed[placed.key] = reason
                 case Kept(placed):
-                    by_hand = placed.image_source.startswith(UPLOADED)
+                    by_hand = placed.image_source.startswith(images.BY_HAND)
                     troubles[placed.key] = "The picture was given by hand." if by_hand else "There is no address."
                 case NoneNamed(placed):
                     troubles[placed.key] = "There is no address."

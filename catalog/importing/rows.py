@@ -18,7 +18,7 @@ MAX_EXTRA_CHARS = 10_000
 """Longest value in a column that Vitrine does not know."""
 MAX_EXTRA_NAME_CHARS = 100
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 """Control characters; tabs and line ends are text, except in an id, a file's name or an address."""
 _ONE_LINE = ("ProductId", "Image", "ImageURL")
 
@@ -98,7 +98,7 @@ def map_columns(file_name: str, header: Sequence[str], renamed: Mapping[str, str
             raise CatalogueFileError(f"--map {ours}={theirs}: {theirs} is {ours_of[theirs]} already.")
         ours_of[theirs] = ours
     for position, name in enumerate(header, 1):
-        if len(name) > MAX_EXTRA_NAME_CHARS or _CONTROL.search(name):
+        if len(name) > MAX_EXTRA_NAME_CHARS or CONTROL.search(name):
             raise CatalogueFileError(
                 f"{file_name}, line 1, column {position}: "
                 f"a column's name has at most {MAX_EXTRA_NAME_CHARS} characters and no control character."
@@ -176,7 +176,7 @@ def _trouble(values: Sequence[str], columns: ColumnMap) -> str:
         return f"{columns.header[columns.id_at]} is empty."
     if not values[columns.title_at]:
         return f"{columns.header[columns.title_at]} is empty."
-    if ("/" in product_id or product_id in (".", "..")) and not _is_address(product_id):
+    if ("/" in product_id or product_id in (".", "..")) and not is_address(product_id):
         name = columns.header[columns.id_at]
         return f"{name} cannot be part of an address: '/' at an end, '//', '.' or '..' between slashes."
     if any(map(gt, map(len, values), columns.limits)):
@@ -186,7 +186,7 @@ def _trouble(values: Sequence[str], columns: ColumnMap) -> str:
     return ""
 
 
-def _is_address(product_id: str) -> bool:
+def is_address(product_id: str) -> bool:
     return all(segment not in ("", ".", "..") for segment in product_id.split("/"))
 
 
@@ -197,7 +197,7 @@ def _too_long(values: Sequence[str], columns: ColumnMap) -> str:
 
 def _control_characters(values: Sequence[str], columns: ColumnMap) -> str:
     for at, value in enumerate(values):
-        found = _CONTROL.search(value)
+        found = CONTROL.search(value)
         if found:
             return f"{columns.header[at]} has a control character (U+{ord(found[0]):04X})."
         if at in columns.one_line_at and any(character in value for character in "\t\r\n"):

@@ -38,8 +38,6 @@ _WRITTEN_FIELDS = [
 ]
 _TRIES = 10
 _PICTURE_COLUMNS = ("Image", "ImageURL")
-UPLOADED = "upload:"
-"""How the source of a picture begins that somebody gave a product by hand."""
 
 
 class Status(enum.Enum):

@@ -18,6 +18,7 @@ from similarity.building import build_index
 from similarity.explaining import heat_maps_of
 from similarity.mix import parse_mix
 from similarity.services import NothingToCompare, SimilarityUnavailable, compare, similar_to
+from tests.problems import errors_of, problem_of
 from tests.similarity.conftest import AddProduct, give_picture, png
 
 WHITE, RED, GREEN, BLUE = (255, 255, 255), (200, 0, 0), (0, 200, 0), (0, 0, 200)
@@ -130,7 +131,7 @@ def test_ids_may_have_slashes(client: Client, shop: dict[str, Product]) -> None:
 def test_a_mix_that_makes_no_sense_is_400(client: Client, shop: dict[str, Product], query: str) -> None:
     response = explain(client, query=query)
     assert response.status_code == 400
-    assert response.json()["mix"]
+    assert errors_of(response)["mix"]
 
 
 def test_unknown_and_hidden_products_are_404(client: Client, shop: dict[str, Product]) -> None:
@@ -145,10 +146,10 @@ def test_a_product_without_picture_or_embedding_is_409_and_named(
 ) -> None:
     add_product("bare")
     add_product("new", GREEN)
-    for product_id, says in (("bare", "bare has no picture"), ("new", "new is new .* build_index")):
+    for product_id, says in (("bare", "bare has no picture"), ("new", "new is new and waits")):
         response = explain(client, other=product_id)
         assert response.status_code == 409
-        assert re.search(says, response.json()["detail"])
+        assert re.search(says, problem_of(response)["detail"])
     with pytest.raises(NothingToCompare):
         compare(Product.objects.get(product_id="bare"), shop["one"])
 
@@ -156,21 +157,21 @@ def test_a_product_without_picture_or_embedding_is_409_and_named(
 def test_without_an_index_it_is_503_with_the_repair(client: Client, reds_and_blues: dict[str, Product]) -> None:
     response = explain(client, "red", "rose")
     assert response.status_code == 503
-    assert "build_index" in response.json()["detail"]
+    assert "build_index" in problem_of(response, 503)["reason"]
 
 
 def test_a_picture_that_cannot_be_read_is_503_and_named(client: Client, shop: dict[str, Product]) -> None:
     Path(shop["two"].image.path).unlink()
     response = explain(client)
     assert response.status_code == 503
-    assert "The picture of two: The file cannot be read" in response.json()["detail"]
+    assert "The picture of two: The file cannot be read" in problem_of(response, 503)["reason"]
 
 
 def test_a_model_without_regions_is_503_in_words(
     client: Client, shop: dict[str, Product], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delattr("tests.similarity.toy.MeanColourEmbedder.regions")
-    assert "toy does not tell the regions" in explain(client).json()["detail"]
+    assert "toy does not tell the regions" in problem_of(explain(client), 503)["reason"]
 
 
 def test_another_version_of_the_model_is_503(client: Client, shop: dict[str, Product], settings: Any) -> None:

@@ -23,6 +23,7 @@ from catalog.models import Product
 from similarity import queries
 from similarity.building import build_index
 from similarity.cropping import CropBox, CropError
+from tests.problems import errors_of
 from tests.similarity.conftest import AddProduct, png
 
 RED, BLUE = (200, 0, 0), (0, 0, 200)
@@ -174,7 +175,7 @@ def test_the_api_refuses_a_box_that_makes_no_sense(client: Client, shop: dict[st
     files = {"image": SimpleUploadedFile("a.png", halves(), "image/png"), "crop": "0,0,2,2"}
     answer = client.post("/api/v1/search/image/", files)
     assert answer.status_code == 400
-    assert "beyond the picture" in answer.json()["crop"][0]
+    assert "beyond the picture" in errors_of(answer)["crop"][0]
 
 
 # --- by its address ----------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from similarity.building import build_index
 from similarity.builds import current_manifest
 from similarity.refining import CALIBRATED, Refinement
 from similarity.services import similar_to, similar_to_image, similar_to_several
+from tests.problems import errors_of
 from tests.similarity.conftest import AddProduct, embed_without_building
 
 SIMILAR = "/api/v1/products/red/similar/"
@@ -209,7 +210,7 @@ def test_the_api_names_what_makes_no_sense(
 ) -> None:
     answer = client.get(SIMILAR, asked)
     assert answer.status_code == 400
-    assert says in str(answer.json()[field])
+    assert says in str(errors_of(answer)[field])
 
 
 def test_several_products_take_filters_in_json(shoes: Product, client: Client) -> None:
