@@ -14,6 +14,7 @@ from django.db.models.functions import Lower
 from django.http import QueryDict
 from django.utils.translation import gettext_lazy as _
 
+from catalog.areas import AREA_MAX_LENGTH, Area, UnknownArea, find_area
 from catalog.columns import ATTRIBUTES
 from catalog.models import Product, ProductQuerySet
 
@@ -80,6 +81,26 @@ class ValuesFilter(django_filters.MultipleChoiceFilter):
         return qs.filter(**{f"{self.field_name}__in": value}) if value else qs
 
 
+class AreaField(forms.CharField):
+    """An area that some app knows; None where none is asked for."""
+
+    def clean(self, value: Any) -> Area | None:
+        text = super().clean(value)
+        try:
+            return find_area(text) if text else None
+        except UnknownArea as error:
+            raise forms.ValidationError(str(error)) from error
+
+
+class AreaFilter(django_filters.CharFilter):
+    """Products within an area."""
+
+    field_class = AreaField
+
+    def filter(self, qs: ProductQuerySet, value: Area | None) -> ProductQuerySet:
+        return qs.with_rows(value.rows) if value else qs
+
+
 class ProductFilter(django_filters.FilterSet):
     """Search, attributes and order. A value that makes no sense is left out; the API says so instead."""
 
@@ -95,6 +116,11 @@ class ProductFilter(django_filters.FilterSet):
     product_type = ValuesFilter(help_text=_("May be given several times: any of the values."))
     colour = ValuesFilter(help_text=_("May be given several times: any of the values."))
     usage = ValuesFilter(help_text=_("May be given several times: any of the values."))
+    area = AreaFilter(
+        max_length=AREA_MAX_LENGTH,
+        label=_("Area"),
+        help_text=_("A region of the map of the catalogue, as the map's page draws it."),
+    )
     sort = django_filters.ChoiceFilter(
         method="order",
         label=_("Sort"),
@@ -132,6 +158,7 @@ class ProductFilter(django_filters.FilterSet):
             q=asked.get("q") or "",
             sort=asked.get("sort") or "",
             values={name: tuple(asked.get(name) or ()) for name in FACET_FIELDS},
+            area=asked.get("area"),
         )
 
 
@@ -142,6 +169,7 @@ class Selection:
     values: Mapping[str, tuple[str, ...]]
     q: str = ""
     sort: str = ""
+    area: Area | None = None
 
     def chosen(self) -> list[tuple[str, str]]:
         """(attribute, value) of everything chosen."""
@@ -150,11 +178,12 @@ class Selection:
     def __str__(self) -> str:
         """In a few words, as a heading: “navy” · Women · Heels."""
         words = [f"“{self.q}”"] if self.q else []
+        words += [self.area.label] if self.area else []
         return " · ".join([*words, *(value for _name, value in self.chosen())])
 
     @property
     def narrows(self) -> bool:
-        return bool(self.q or self.chosen())
+        return bool(self.q or self.area or self.chosen())
 
     def toggled(self, name: str, value: str) -> Selection:
         """The same with this value chosen, or no longer."""
@@ -168,6 +197,9 @@ class Selection:
     def without_search(self) -> Selection:
         return self.searching("")
 
+    def without_area(self) -> Selection:
+        return replace(self, area=None)
+
     def sorted_by(self, sort: str) -> Selection:
         return replace(self, sort=sort)
 
@@ -178,6 +210,8 @@ class Selection:
             query["q"] = self.q
         for name in FACET_FIELDS:
             query.setlist(name, list(self.values.get(name, ())))
+        if self.area:
+            query["area"] = self.area.text
         if self.sort:
             query["sort"] = self.sort
         if page > 1:

@@ -6,6 +6,8 @@ accepted picture draws an `embedding_row`, by which the spaces of embeddings kno
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from functools import reduce
 from operator import or_
 
@@ -42,6 +44,13 @@ class ProductQuerySet(models.QuerySet["Product"]):
 
     def with_image(self) -> ProductQuerySet:
         return self.filter(embedding_row__isnull=False)
+
+    def with_rows(self, rows: Sequence[int]) -> ProductQuerySet:
+        """Products whose picture has one of the rows, of which there may be a hundred thousand."""
+        if connections[self.db].vendor == "sqlite":  # has a limit of parameters; a list in JSON is one
+            listed = RawSQL("SELECT value FROM json_each(%s)", [json.dumps([int(row) for row in rows])])
+            return self.filter(embedding_row__in=listed)
+        return self.filter(embedding_row__in=rows)
 
     def search(self, text: str) -> ProductQuerySet:
         """Products in which each of the words begins a word of the title or of an attribute, in any order and

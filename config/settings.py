@@ -81,7 +81,10 @@ SIMILARITY: dict[str, Any] = {
     "MIX": {"style": 0.3, "kind": 1.2, "colour": 0.8},
     "SPACES_DIR": DATA_DIR / "spaces",
     "BUILDS_DIR": DATA_DIR / "builds",
+    "MAPS_DIR": DATA_DIR / "maps",
 }
+# What knows regions of the catalogue, for `?area=`: a function from the address's text to a `catalog.areas.Area`.
+CATALOGUE_AREAS = "similarity.maps.serving.area_of"
 
 # Whether pictures that visitors search with may come from addresses. "private" opens private networks, for trials only.
 FETCH: str = env.str("VITRINE_FETCH", "public")

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from django.conf import settings
-from django.db.models import Count, Exists, OuterRef, Q, QuerySet
+from django.db.models import Count, Exists, Max, OuterRef, Q, QuerySet, Sum
 from django.utils import timezone
+from numpy.typing import NDArray
 
 from catalog.columns import ATTRIBUTES, FIELD_OF
 from catalog.models import Product, ProductQuerySet
@@ -50,10 +52,19 @@ def labels_of(rows: Rows) -> dict[str, list[str]]:
 
 def picture_paths(rows: Rows) -> Iterator[tuple[int, Path]]:
     """(position in `rows`, file) of each of the rows (n,) whose product still has it, in their order."""
+    return _paths(rows, "image")
+
+
+def thumbnail_paths(rows: Rows) -> Iterator[tuple[int, Path]]:
+    """As `picture_paths`, of the thumbnails."""
+    return _paths(rows, "thumbnail")
+
+
+def _paths(rows: Rows, of: str) -> Iterator[tuple[int, Path]]:
     root = Path(settings.MEDIA_ROOT)
     for start in range(0, len(rows), _SQL_BATCH):
         wanted = rows[start : start + _SQL_BATCH].tolist()
-        names = dict(Product.objects.filter(embedding_row__in=wanted).values_list("embedding_row", "image"))
+        names = dict(Product.objects.filter(embedding_row__in=wanted).values_list("embedding_row", of))
         yield from ((start + at, root / names[row]) for at, row in enumerate(wanted) if row in names)
 
 
@@ -63,6 +74,45 @@ def note_unreadable(reasons: dict[int, str]) -> None:
         Product.objects.filter(embedding_row=row).update(image_error=reason[:500])
 
 
+@dataclass(frozen=True)
+class LabelledPictures:
+    """Visible products' pictures, `rows` (n,) ascending, `digests` (n, 32), and each label's values."""
+
+    rows: Rows
+    digests: Digests
+    labels: dict[str, list[str]]
+
+
+def labelled_pictures() -> LabelledPictures:
+    """Of all visible products that have a picture. One query."""
+    found = list(visible_products().values_list("embedding_row", "image_sha256", *LABELS))
+    columns: list[tuple[Any, ...]] = list(zip(*found, strict=True)) or [()] * (2 + len(LABELS))
+    rows, digests, *labels = columns
+    return LabelledPictures(
+        np.array(rows, dtype=np.int64),
+        digest_matrix(list(digests)),
+        {name: list(values) for name, values in zip(LABELS, labels, strict=True)},
+    )
+
+
+def version_of_visible() -> str:
+    """Another text whenever other products are visible, or one of them has changed. One query."""
+    found = Product.objects.visible().aggregate(count=Count("pk"), ids=Sum("pk"), latest=Max("updated_at"))
+    return f"{found['count']} {found['ids']} {found['latest']}"
+
+
+def are_visible(rows: Rows, digests: Digests) -> NDArray[np.bool_]:
+    """(n,) whether a visible product shows the picture with each row (n,) and digest (n, 32)."""
+    shown = np.zeros(len(rows), dtype=bool)
+    for start in range(0, len(rows), _SQL_BATCH):
+        wanted = rows[start : start + _SQL_BATCH].tolist()
+        visible = Product.objects.visible().filter(embedding_row__in=wanted)
+        found = dict(visible.values_list("embedding_row", "image_sha256"))
+        for at, row in enumerate(wanted, start=start):
+            shown[at] = found.get(row) == digests[at].tobytes().hex()
+    return shown
+
+
 def label_name(label: str) -> str:
     """What people call one of LABELS, in their language."""
     return str(Product._meta.get_field(label).verbose_name)  # type: ignore[union-attr]
@@ -70,6 +120,11 @@ def label_name(label: str) -> str:
 
 def count_products() -> int:
     return Product.objects.count()
+
+
+def count_embedded() -> int:
+    """Products that have a picture with a row."""
+    return Product.objects.with_image().count()
 
 
 def visible_by_row(rows: Sequence[int]) -> dict[int, Product]:

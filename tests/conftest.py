@@ -26,7 +26,8 @@ def data_dir(tmp_path: Path, settings: Any) -> Path:
 def use_data_dir(settings: Any, folder: Path) -> Path:
     settings.DATA_DIR = folder
     settings.MEDIA_ROOT = folder / "media"
-    settings.SIMILARITY = {**settings.SIMILARITY, "SPACES_DIR": folder / "spaces", "BUILDS_DIR": folder / "builds"}
+    folders = {f"{name.upper()}_DIR": folder / name for name in ("spaces", "builds", "maps")}
+    settings.SIMILARITY = {**settings.SIMILARITY, **folders}
     return folder
 
 

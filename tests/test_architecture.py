@@ -18,6 +18,9 @@ GATES = {
     "transformers": ["similarity/embedders/"],
     "efficientnet_lite_pytorch": ["similarity/embedders/"],
     "faiss": ["similarity/indexes/faiss.py"],
+    "openTSNE": ["similarity/maps/projection.py"],
+    "scipy": ["similarity/maps/projection.py"],
+    "sklearn": ["similarity/maps/projection.py"],
     "catalog.models": ["similarity/products.py", "catalog/"],
 }
 

@@ -13,6 +13,7 @@ from django.db import DatabaseError
 from similarity.builds import BuildError
 from similarity.embedders import EmbedderError
 from similarity.indexes import VectorIndexError
+from similarity.maps.storage import MapError
 from similarity.mix import Mix, MixError, parse_mix
 from similarity.products import LABELS
 from similarity.refining import parse_min_score
@@ -80,7 +81,15 @@ def told_in_a_sentence() -> Iterator[None]:
     """What an operator can mend becomes a CommandError; Ctrl-C ends with the exit code that shells expect."""
     try:
         yield
-    except (EmbedderError, SpaceError, BuildError, VectorIndexError, SimilarityUnavailable, MixError) as error:
+    except (
+        EmbedderError,
+        SpaceError,
+        BuildError,
+        MapError,
+        VectorIndexError,
+        SimilarityUnavailable,
+        MixError,
+    ) as error:
         raise CommandError(str(error)) from error
     except ImproperlyConfigured as error:
         raise CommandError(f"The settings are not right: {error}") from error

@@ -7,11 +7,13 @@ from typing import Any
 
 from django import template
 from django.template import RequestContext
+from django.urls import reverse
 from django.utils.text import get_text_list
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from similarity.forms import MODES, Panel
+from similarity.maps.serving import has_map
 from similarity.modes import BALANCES
 from similarity.products import Product, label_name
 from similarity.refining import Relaxed
@@ -59,6 +61,12 @@ def similar_panel(context: RequestContext, product: Product, k: int = DEFAULT_K)
         "heading": _("Similar items"),
         "reason": reason or _("Nothing else in the catalogue is enough like it."),
     }
+
+
+@register.simple_tag
+def map_url() -> str:
+    """The address of the catalogue's map; "" where none was ever made."""
+    return reverse("similarity:map") if has_map() else ""
 
 
 @register.filter

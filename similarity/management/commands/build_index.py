@@ -13,6 +13,7 @@ from tqdm import tqdm
 from similarity import products
 from similarity.building import BuildReport, build_index
 from similarity.management.arguments import told_in_a_sentence
+from similarity.maps.building import map_is_behind
 from similarity.pipeline import Batch
 from similarity.reports import report_on, stored_report
 
@@ -55,8 +56,11 @@ class Command(BaseCommand):
             self.stdout.write(json.dumps(report.to_json()) if options["json"] else _summary(report))
             unjudged = report.changed or stored_report(report.index) is None
             judged = report_on(report.index) if unjudged and not options["no_report"] else None
+            behind = map_is_behind()
         if judged and not options["json"]:
             self.stdout.write(_about_report(judged))
+        if behind and not options["json"]:
+            self.stdout.write("The map at /map/ shows an earlier index. To draw it anew: python manage.py build_map")
 
 
 def _progress_bar(batches: Iterator[Batch], total: int) -> Iterator[Batch]:
