@@ -22,6 +22,7 @@ from rest_framework.views import APIView
 
 from catalog.api_caching import ASK_AGAIN_S, Cacheable
 from catalog.api_errors import Conflict
+from catalog.api_fields import Flag, Number, Text, Whole
 from catalog.filters import VALUE_MAX_LENGTH
 from catalog.images import MAX_BYTES, ImageError, verify
 from similarity import products
@@ -96,7 +97,7 @@ class AnswerSerializer(serializers.Serializer[Any]):
 
 def _values() -> serializers.ListField:
     return serializers.ListField(
-        child=serializers.CharField(max_length=VALUE_MAX_LENGTH),
+        child=Text(max_length=VALUE_MAX_LENGTH),
         required=False,
         help_text="Matches have one of these values; may be given several times.",
     )
@@ -107,7 +108,9 @@ class LabelsField(serializers.Field[tuple[str, ...], str, str, Any]):
     """`gender,category` → ("gender", "category")."""
 
     def to_internal_value(self, data: str) -> tuple[str, ...]:
-        names = tuple(name.strip() for name in str(data).split(",") if name.strip())
+        if not isinstance(data, str):
+            raise serializers.ValidationError(gettext("Not a valid string."))
+        names = tuple(name.strip() for name in data.split(",") if name.strip())
         for name in names:
             if name not in products.LABELS:
                 raise serializers.ValidationError(
@@ -122,15 +125,16 @@ _REFINED = ("collapse", "diversity", "min_score", "same", "differ", "relax")
 class MixSerializer(serializers.Serializer[Any]):
     """How the parts of a look are weighed."""
 
-    mix = serializers.CharField(
+    mix = Text(
         required=False,
+        allow_blank=True,
         max_length=200,
         help_text="Weights of the parts, as `style:1,colour:0.5`; default: the index's own.",
     )
 
     def validate_mix(self, value: str) -> Any:
         try:
-            return parse_mix(value)
+            return parse_mix(value) if value else None
         except MixError as error:
             raise serializers.ValidationError(str(error)) from error
 
@@ -138,27 +142,26 @@ class MixSerializer(serializers.Serializer[Any]):
 class QuestionSerializer(MixSerializer):
     """How many matches, how the parts of a look are weighed, and what is done to the ranking."""
 
-    k = serializers.IntegerField(min_value=1, max_value=MAX_K, default=DEFAULT_K)
-    collapse = serializers.BooleanField(
-        default=False, help_text="Count products with the same or nearly the same picture as one."
-    )
-    diversity = serializers.FloatField(
+    k = Whole(min_value=1, max_value=MAX_K, default=DEFAULT_K)
+    collapse = Flag(default=False, help_text="Count products with the same or nearly the same picture as one.")
+    diversity = Number(
         min_value=0, max_value=1, default=0.0, help_text="How much matches that are like each other give way to others."
     )
-    min_score = serializers.CharField(
+    min_score = Text(
         required=False,
+        allow_blank=True,
         max_length=30,
         help_text=f"Leave out what scores less; `{CALIBRATED}`: the index's own cut-off for the mix.",
     )
-    relax = serializers.BooleanField(
+    relax = Flag(
         default=True,
         help_text="Where fewer than k fulfil all wishes, let one after another give in, and say which.",
     )
     gender, category, sub_category, product_type, colour, usage = (_values() for _ in products.LABELS)
 
-    def validate_min_score(self, value: str) -> float | str:
+    def validate_min_score(self, value: str) -> float | str | None:
         try:
-            return parse_min_score(value)
+            return parse_min_score(value) if value else None
         except ValueError as error:
             raise serializers.ValidationError(str(error)) from error
 
@@ -179,7 +182,7 @@ class ProductQuestionSerializer(QuestionSerializer):
 class CuratedQuestionSerializer(ProductQuestionSerializer):
     """What may also be asked of one product's panel."""
 
-    curated = serializers.BooleanField(
+    curated = Flag(
         default=True,
         help_text="Begin with the products that the shop has pinned here, and leave out those that it hides here.",
     )
@@ -187,8 +190,9 @@ class CuratedQuestionSerializer(ProductQuestionSerializer):
 
 class ImageQuestionSerializer(QuestionSerializer):
     image = serializers.FileField(help_text="JPEG, PNG, WebP or GIF, at most 10 MiB and 25 megapixels.")
-    crop = serializers.CharField(
+    crop = Text(
         default="",
+        allow_blank=True,
         max_length=100,
         help_text="The part to search with: left,top,width,height in fractions of the picture, as `0.1,0,0.5,0.5`.",
     )
@@ -201,7 +205,7 @@ class ImageQuestionSerializer(QuestionSerializer):
 
 
 def _product_ids(**options: Any) -> serializers.ListField:
-    return serializers.ListField(child=serializers.CharField(max_length=64), max_length=MAX_SEVERAL, **options)
+    return serializers.ListField(child=Text(max_length=64), max_length=MAX_SEVERAL, **options)
 
 
 class SeveralQuestionSerializer(ProductQuestionSerializer):
