@@ -40,7 +40,7 @@ from catalog.api_writing import (
     verified,
 )
 from catalog.facets import counted_facets
-from catalog.filters import SEARCH_MAX_LENGTH, ProductFilter
+from catalog.filters import SEARCH_MAX_LENGTH, SORTS, ProductFilter
 from catalog.models import Product
 from catalog.pagination import CursorPages
 from catalog.suggestions import Suggestion, did_you_mean, suggest
@@ -108,6 +108,12 @@ _ID = OpenApiParameter(
     description="The ProductId of the catalogue's file.",
     examples=[OpenApiExample("A product", EXAMPLE["product_id"])],
 )
+_SORT = OpenApiParameter(
+    "sort",
+    OpenApiTypes.STR,
+    enum=["", *dict(SORTS)],
+    description="The catalogue's own order where it is empty, or not given.",
+)
 _CREATED = OpenApiParameter(
     "Location", OpenApiTypes.URI, OpenApiParameter.HEADER, response=[201], description="Address of what was made."
 )
@@ -134,6 +140,7 @@ def _answer(request: Request, product: Product, status: int = 200) -> Response:
         operation_id="products_list",
         summary="Find products",
         tags=["products"],
+        parameters=[_SORT],
         responses={200: ProductSerializer(many=True), 400: None},
     ),
     post=extend_schema(
@@ -344,6 +351,7 @@ class FacetSerializer(serializers.Serializer[object]):
         summary="Count what is left to choose",
         tags=["products"],
         filters=True,
+        parameters=[_SORT],
         responses={
             200: inline_serializer(
                 "Facets",

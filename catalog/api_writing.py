@@ -9,18 +9,17 @@ from collections.abc import Mapping
 from typing import IO, Any
 
 from django.db import IntegrityError, transaction
-from django.http import HttpRequest, QueryDict
+from django.http import HttpRequest
 from django.utils.cache import get_conditional_response
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
-from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 from rest_framework.parsers import BaseParser
 
 from catalog import images
 from catalog.api_errors import Conflict, PreconditionFailed, TooLarge
+from catalog.api_fields import Flag, Text
 from catalog.columns import ATTRIBUTES, FIELD_OF
 from catalog.importing.rows import CONTROL, MAX_EXTRA_CHARS, MAX_EXTRA_NAME_CHARS, is_address
 from catalog.models import Product
@@ -28,21 +27,14 @@ from catalog.models import Product
 _CONTENT = ("title", *ATTRIBUTES, "image_url", "extra", "hidden")
 
 
-def _given_as_text(field: serializers.Field[Any, Any, Any, Any]) -> bool:
-    """Whether the request is a form, in which everything is text."""
-    return isinstance(getattr(field.root, "initial_data", None), QueryDict)
-
-
-class Text(serializers.CharField):
-    """Text as a file's row may have it; `one_line` without tabs and line breaks too. A number is none."""
+class RowText(Text):
+    """Text as a file's row may have it; `one_line` without tabs and line breaks too."""
 
     def __init__(self, *, one_line: bool = False, **options: Any) -> None:
         self.one_line = one_line
         super().__init__(**options)
 
     def to_internal_value(self, data: Any) -> str:
-        if not isinstance(data, str):
-            self.fail("invalid")
         value = super().to_internal_value(data)
         if found := CONTROL.search(value):
             raise ValidationError(_("It has a control character (U+%(code)04X).") % {"code": ord(found[0])})
@@ -51,22 +43,12 @@ class Text(serializers.CharField):
         return value
 
 
-@extend_schema_field(OpenApiTypes.BOOL)
-class Flag(serializers.BooleanField):
-    """true or false; in a form, where everything is text, also whatever else the framework takes for that."""
-
-    def to_internal_value(self, data: Any) -> bool:
-        if not isinstance(data, bool) and not _given_as_text(self):
-            self.fail("invalid", input=data)
-        return super().to_internal_value(data)
-
-
-def _text(name: str, help_text: str = "", **options: Any) -> Text:
+def _text(name: str, help_text: str = "", **options: Any) -> RowText:
     limit = Product._meta.get_field(name).max_length  # type: ignore[union-attr]
-    return Text(max_length=limit, help_text=help_text, **options)
+    return RowText(max_length=limit, help_text=help_text, **options)
 
 
-def _optional(name: str, help_text: str = "", **options: Any) -> Text:
+def _optional(name: str, help_text: str = "", **options: Any) -> RowText:
     return _text(name, help_text, required=False, allow_blank=True, default="", **options)
 
 
@@ -77,7 +59,7 @@ class ContentSerializer(serializers.Serializer[Any]):
     gender, category, sub_category, product_type, colour, usage = (_optional(name) for name in ATTRIBUTES)
     image_url = _optional("image_url", "Where imports with `--download` look for its picture.", one_line=True)
     extra = serializers.DictField(
-        child=Text(max_length=MAX_EXTRA_CHARS, allow_blank=True),
+        child=RowText(max_length=MAX_EXTRA_CHARS, allow_blank=True),
         required=False,
         default=dict,
         help_text="Columns that Vitrine does not know, by name: a price, a link to your shop. All of them.",
@@ -99,7 +81,7 @@ class ContentSerializer(serializers.Serializer[Any]):
 class ReplacementSerializer(ContentSerializer):
     """The whole of a product. What is left out becomes empty."""
 
-    product_id = Text(required=False, one_line=True, help_text="May be left out; else as in the address.")
+    product_id = RowText(required=False, one_line=True, help_text="May be left out; else as in the address.")
 
     def validate_product_id(self, value: str) -> str:
         if value != self.context["product_id"]:

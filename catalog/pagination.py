@@ -18,6 +18,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.utils.urls import remove_query_param, replace_query_param
 
+from catalog.api_fields import Whole
 from catalog.filters import Order, order_of
 
 PAGE_SIZE = 24
@@ -28,8 +29,8 @@ MAX_PAGE_SIZE = 100
 class Cursor:
     """The place beside a product, in an order of the catalogue: `after` it, or before it.
 
-    `place` has the values that the order goes by, and is empty for the catalogue's beginning, or its end.
-    So products that come and go elsewhere shift no page, and the last page costs what the first does.
+    `place` has the values that the order goes by, and is empty for the catalogue's beginning, or its end. So products
+    that come and go elsewhere shift no page, and the last page costs what the first does.
     """
 
     sort: str
@@ -60,7 +61,7 @@ class PageSerializer(serializers.Serializer[Any]):
     cursor = serializers.CharField(
         required=False, max_length=2000, help_text="Where the page begins: as `next` and `previous` have it."
     )
-    page_size = serializers.IntegerField(min_value=1, max_value=MAX_PAGE_SIZE, default=PAGE_SIZE)
+    page_size = Whole(min_value=1, max_value=MAX_PAGE_SIZE, default=PAGE_SIZE)
 
     def validate_cursor(self, value: str) -> Cursor:
         try:

@@ -23,6 +23,7 @@ from rest_framework.views import APIView
 from catalog import fetching
 from catalog.api_caching import ASK_AGAIN_S, Cacheable
 from catalog.api_errors import Conflict
+from catalog.api_fields import Flag, Number, Text, Whole
 from catalog.api_parsers import SafeJSONParser
 from catalog.filters import SEARCH_MAX_LENGTH, VALUE_MAX_LENGTH
 from catalog.images import ImageError
@@ -100,7 +101,7 @@ class AnswerSerializer(serializers.Serializer[Any]):
 
 def _values() -> serializers.ListField:
     return serializers.ListField(
-        child=serializers.CharField(max_length=VALUE_MAX_LENGTH),
+        child=Text(max_length=VALUE_MAX_LENGTH),
         required=False,
         help_text="Matches have one of these values; may be given several times.",
     )
@@ -111,7 +112,9 @@ class LabelsField(serializers.Field[tuple[str, ...], str, str, Any]):
     """`gender,category` → ("gender", "category")."""
 
     def to_internal_value(self, data: str) -> tuple[str, ...]:
-        names = tuple(name.strip() for name in str(data).split(",") if name.strip())
+        if not isinstance(data, str):
+            raise serializers.ValidationError(gettext("Not a valid string."))
+        names = tuple(name.strip() for name in data.split(",") if name.strip())
         for name in names:
             if name not in products.LABELS:
                 raise serializers.ValidationError(
@@ -126,15 +129,16 @@ _REFINED = ("collapse", "diversity", "min_score", "same", "differ", "relax", "wo
 class MixSerializer(serializers.Serializer[Any]):
     """How the parts of a look are weighed."""
 
-    mix = serializers.CharField(
+    mix = Text(
         required=False,
+        allow_blank=True,
         max_length=200,
         help_text="Weights of the parts, as `style:1,colour:0.5`; default: the index's own.",
     )
 
     def validate_mix(self, value: str) -> Any:
         try:
-            return parse_mix(value)
+            return parse_mix(value) if value else None
         except MixError as error:
             raise serializers.ValidationError(str(error)) from error
 
@@ -142,23 +146,22 @@ class MixSerializer(serializers.Serializer[Any]):
 class QuestionSerializer(MixSerializer):
     """How many matches, how the parts of a look are weighed, and what is done to the ranking."""
 
-    k = serializers.IntegerField(min_value=1, max_value=MAX_K, default=DEFAULT_K)
-    collapse = serializers.BooleanField(
-        default=False, help_text="Count products with the same or nearly the same picture as one."
-    )
-    diversity = serializers.FloatField(
+    k = Whole(min_value=1, max_value=MAX_K, default=DEFAULT_K)
+    collapse = Flag(default=False, help_text="Count products with the same or nearly the same picture as one.")
+    diversity = Number(
         min_value=0, max_value=1, default=0.0, help_text="How much matches that are like each other give way to others."
     )
-    min_score = serializers.CharField(
+    min_score = Text(
         required=False,
+        allow_blank=True,
         max_length=30,
         help_text=f"Leave out what scores less; `{CALIBRATED}`: the index's own cut-off for the mix.",
     )
-    relax = serializers.BooleanField(
+    relax = Flag(
         default=True,
         help_text="Where fewer than k fulfil all wishes, let one after another give in, and say which.",
     )
-    q = serializers.CharField(
+    q = Text(
         source="words",
         default="",
         allow_blank=True,
@@ -167,9 +170,9 @@ class QuestionSerializer(MixSerializer):
     )
     gender, category, sub_category, product_type, colour, usage = (_values() for _ in products.LABELS)
 
-    def validate_min_score(self, value: str) -> float | str:
+    def validate_min_score(self, value: str) -> float | str | None:
         try:
-            return parse_min_score(value)
+            return parse_min_score(value) if value else None
         except ValueError as error:
             raise serializers.ValidationError(str(error)) from error
 
@@ -190,7 +193,7 @@ class ProductQuestionSerializer(QuestionSerializer):
 class CuratedQuestionSerializer(ProductQuestionSerializer):
     """What may also be asked of one product's panel."""
 
-    curated = serializers.BooleanField(
+    curated = Flag(
         default=True,
         help_text="Begin with the products that the shop has pinned here, and leave out those that it hides here.",
     )
@@ -199,13 +202,14 @@ class CuratedQuestionSerializer(ProductQuestionSerializer):
 class PictureQuestionSerializer(QuestionSerializer):
     """A picture by its address, or a part of it."""
 
-    url = serializers.CharField(
+    url = Text(
         required=False,
         max_length=fetching.MAX_LENGTH,
         help_text="Where the picture is: http or https on the usual port, open to everybody, without redirect.",
     )
-    crop = serializers.CharField(
+    crop = Text(
         default="",
+        allow_blank=True,
         max_length=100,
         help_text="The part to search with: left,top,width,height in fractions of the picture, as `0.1,0,0.5,0.5`.",
     )
@@ -226,7 +230,7 @@ class UploadQuestionSerializer(PictureQuestionSerializer):
 
 
 def _product_ids(**options: Any) -> serializers.ListField:
-    return serializers.ListField(child=serializers.CharField(max_length=64), max_length=MAX_SEVERAL, **options)
+    return serializers.ListField(child=Text(max_length=64), max_length=MAX_SEVERAL, **options)
 
 
 class SeveralQuestionSerializer(ProductQuestionSerializer):
