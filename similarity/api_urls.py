@@ -15,5 +15,6 @@ urlpatterns = [
     path("similar/", api.SeveralView.as_view(), name="similar-to-several"),
     path("search/image/", api.ImageSearchView.as_view(), name="search-image"),
     path("builds/", builds_api.BuildsView.as_view(), name="builds"),
+    path("tasks/<uuid:task_id>/", builds_api.TaskView.as_view(), name="task"),
     path("index/", api.IndexView.as_view(), name="index"),
 ]

@@ -13,11 +13,12 @@ from typing import Any
 import pytest
 from django.core.management import call_command
 from django.db import transaction
+from django.test import Client
 from django_tasks import TaskResultStatus
 from django_tasks_db.models import DBTaskResult
 
 from catalog import images
-from catalog.models import Product
+from catalog.models import ApiKey, Product
 from similarity import tasks, working
 from similarity.building import build_index
 from similarity.builds import BuilderBusy, build_lock, current_manifest, current_path
@@ -229,3 +230,38 @@ def test_a_task_that_takes_every_worker_with_it_is_given_up(shop: dict[str, Prod
     assert take_over() == 0
     work = tasks.recent()[0]
     assert (work.state, work.trouble) == ("failed", f"The worker was lost {MOST_ATTEMPTS} times while it was at it.")
+
+
+# --- over HTTP ---------------------------------------------------------------------------------
+def key(**scopes: bool) -> dict[str, str]:
+    return {"authorization": f"Api-Key {ApiKey.objects.create_key(name='test', **scopes)[1]}"}
+
+
+def test_a_build_is_asked_for_over_http_and_followed(
+    client: Client, shop: dict[str, Product], add_product: AddProduct
+) -> None:
+    add_product("rose", (210, 20, 20))
+    headers = key(products=False, builds=True)
+    asked = client.post("/api/v1/builds/", headers=headers)
+    assert asked.status_code == 202
+    assert (asked.json()["state"], asked.json()["is_anybody_working"]) == ("waiting", False)
+    assert client.post("/api/v1/builds/", headers=headers).json()["id"] == asked.json()["id"]
+    where = asked.headers["Location"]
+    assert client.get(where, headers=headers).json() == asked.json()
+    work_off()
+    done = client.get(where, headers=headers).json()
+    assert (done["state"], done["outcome"]["looks"], done["trouble"]) == ("done", 4, "")
+    assert done["outcome"]["index"] == client.get("/api/v1/builds/", headers=headers).json()["current"]
+
+
+def test_who_has_no_key_for_builds_has_none_made(client: Client, shop: dict[str, Product]) -> None:
+    work = tasks.build_soon()
+    for headers, status in (({}, 401), (key(products=True, builds=False), 403)):
+        assert client.post("/api/v1/builds/", headers=headers).status_code == status
+        assert client.get(f"/api/v1/tasks/{work.id}/", headers=headers).status_code == status
+    assert len(tasks.recent()) == 1
+
+
+def test_a_task_of_another_kind_is_none_of_ours(client: Client, shop: dict[str, Product]) -> None:
+    headers = key(products=False, builds=True)
+    assert client.get("/api/v1/tasks/00000000-0000-0000-0000-000000000000/", headers=headers).status_code == 404
