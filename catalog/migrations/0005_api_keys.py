@@ -51,7 +51,7 @@ class Migration(migrations.Migration):
                     "builds",
                     models.BooleanField(
                         default=False,
-                        help_text="See the stored builds of the index.",
+                        help_text="See the stored builds of the index, and have new ones made.",
                         verbose_name="may work with index builds",
                     ),
                 ),
