@@ -125,13 +125,14 @@ def listed(port: int) -> list[dict[str, Any]]:
     """Products of the first pages of the API."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     found: list[dict[str, Any]] = []
-    for page in range(1, 9):
-        connection.request("GET", f"/api/v1/products/?page={page}")
-        response = connection.getresponse()
-        body = response.read()
-        if response.status != 200:
+    path = "/api/v1/products/?page_size=100"
+    for _ in range(2):
+        connection.request("GET", path)
+        page = json.loads(connection.getresponse().read())
+        found += page["results"]
+        if not page["next"]:
             break
-        found += json.loads(body)["results"]
+        path = page["next"].removeprefix(f"http://127.0.0.1:{port}")
     if not found:
         raise SystemExit("The catalogue has no products.")
     return found

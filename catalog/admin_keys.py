@@ -20,18 +20,19 @@ admin.site.unregister(APIKey)
 class ApiKeyAdmin(APIKeyModelAdmin):
     """A key is shown once, when it is made."""
 
-    list_display = (  # type: ignore[assignment]
-        "name",
-        "prefix",
-        "products",
-        "builds",
-        "created",
-        "expiry_date",
-        "_has_expired",
-        "revoked",
-    )
+    list_display = ("name", "prefix", "products", "builds", "expiry_date", "revoked")
     list_filter = ("revoked", "products", "builds")  # type: ignore[assignment]
     fields = ("name", "products", "builds", "expiry_date", "revoked", "prefix")
+
+    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **options: Any) -> Any:
+        """In the words of the site: the library has none in other languages."""
+        options["labels"] = {"name": _("name"), "expiry_date": _("expires"), "revoked": _("revoked")}
+        options["help_texts"] = {
+            "name": _("Who has the key: it stands in the log beside what was written with it."),
+            "expiry_date": _("From then on it opens nothing. Empty: never."),
+            "revoked": _("Opens nothing from now on. This cannot be undone."),
+        }
+        return super().get_form(request, obj, change, **options)
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any = None, change: bool = False) -> None:
         if change:

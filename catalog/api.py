@@ -28,10 +28,10 @@ from catalog.api_caching import ASK_AGAIN_S, Cacheable, etag_of
 from catalog.api_keys import Keyed, key_of
 from catalog.api_parsers import SafeJSONParser
 from catalog.api_writing import (
-    NewSerializer,
-    NewWithPictureSerializer,
+    NewProductSerializer,
+    NewProductWithPictureSerializer,
     PictureParser,
-    ReplacementSerializer,
+    ProductReplacementSerializer,
     change,
     check_conditions,
     check_id,
@@ -148,7 +148,7 @@ def _answer(request: Request, product: Product, status: int = 200) -> Response:
         summary="Make a product",
         tags=["products"],
         parameters=[_CREATED],
-        request={"application/json": NewSerializer, "multipart/form-data": NewWithPictureSerializer},
+        request={"application/json": NewProductSerializer, "multipart/form-data": NewProductWithPictureSerializer},
         responses={201: ProductSerializer, 409: None},
         examples=_EXAMPLES_OF_WRITING,
     ),
@@ -173,7 +173,7 @@ class ProductList(Keyed, Cacheable, generics.ListAPIView[Product]):
         The picture can be compared after the next build of the index.
         """
         is_form = isinstance(request.data, QueryDict)
-        asked = (NewWithPictureSerializer if is_form else NewSerializer)(data=request.data)
+        asked = (NewProductWithPictureSerializer if is_form else NewProductSerializer)(data=request.data)
         asked.is_valid(raise_exception=True)
         product = create(asked.validated_data)
         self.note(request, f"created {product.product_id}")
@@ -209,7 +209,7 @@ class ProductView(Keyed):
         summary="Replace a product, or make it",
         tags=["products"],
         parameters=[_ID, _CREATED],
-        request=ReplacementSerializer,
+        request=ProductReplacementSerializer,
         responses={200: ProductSerializer, 201: ProductSerializer},
         examples=[OpenApiExample("A product", _CONTENT, request_only=True)],
     ),
@@ -218,7 +218,7 @@ class ProductView(Keyed):
         summary="Change some of a product",
         tags=["products"],
         parameters=[_ID],
-        request=ReplacementSerializer,
+        request=ProductReplacementSerializer,
         responses={200: ProductSerializer, 404: None},
         examples=[OpenApiExample("Another price", {"extra": {"Price": "17.90"}}, request_only=True)],
     ),
@@ -256,7 +256,7 @@ class ProductDetail(ProductView, Cacheable):
                 change(product, values)
         except Http404:
             check_id(product_id)
-            new = NewSerializer(data={**cast(dict[str, Any], request.data), "product_id": product_id})
+            new = NewProductSerializer(data={**cast(dict[str, Any], request.data), "product_id": product_id})
             new.is_valid(raise_exception=True)
             product = create(new.validated_data)
             self.note(request, f"created {product_id}")
@@ -281,7 +281,7 @@ class ProductDetail(ProductView, Cacheable):
         return Response(status=204)
 
     def _read(self, request: Request, product_id: str, *, partial: bool = False) -> dict[str, Any]:
-        asked = ReplacementSerializer(data=request.data, partial=partial, context={"product_id": product_id})
+        asked = ProductReplacementSerializer(data=request.data, partial=partial, context={"product_id": product_id})
         asked.is_valid(raise_exception=True)
         values: dict[str, Any] = asked.validated_data
         return values

@@ -34,7 +34,7 @@ from rest_framework.views import exception_handler
 CONTENT_TYPE = "application/problem+json"
 
 PROBLEMS: dict[str, tuple[int, Promise, Promise]] = {
-    "invalid": (400, _("Something in the request makes no sense"), _("errors says what, one by one.")),
+    "invalid": (400, _("Something in the request makes no sense"), _("Its errors say what, one by one.")),
     "parse_error": (400, _("The request cannot be read"), _("Its body is not what its Content-Type says.")),
     "not_authenticated": (401, _("An API key is needed"), _("Send it as Authorization: Api-Key ….")),
     "authentication_failed": (401, _("The API key is unknown"), _("It may have been deleted, or cut off.")),
@@ -64,7 +64,7 @@ PROBLEMS: dict[str, tuple[int, Promise, Promise]] = {
     "unsupported_media_type": (415, _("This Content-Type is not taken here"), _("The documentation names those.")),
     "throttled": (429, _("Too many requests"), _("Retry-After says after how many seconds to come back.")),
     "error": (500, _("Something went wrong here"), _("The fault is the shop's, whose log tells of it.")),
-    "unavailable": (503, _("Similarity is not available right now"), _("reason is for whoever runs the shop.")),
+    "unavailable": (503, _("Similarity is not available right now"), _("Its reason is for whoever runs the shop.")),
 }
 """Code → status, title and what to do. A problem's `type` is the address that explains it."""
 

@@ -97,7 +97,7 @@ class ApiSchema(AutoSchema):
 
     def _usual_problems(self) -> set[int]:
         found = {406}
-        if self._get_parameters():
+        if any(parameter["in"] == "query" for parameter in self._get_parameters()):
             found.add(400)
         if self.method not in ("GET", "DELETE"):
             found |= {400, 413, 415}

@@ -52,7 +52,7 @@ def _optional(name: str, help_text: str = "", **options: Any) -> RowText:
     return _text(name, help_text, required=False, allow_blank=True, default="", **options)
 
 
-class ContentSerializer(serializers.Serializer[Any]):
+class ProductContentSerializer(serializers.Serializer[Any]):
     """What a product says."""
 
     title = _text("title")
@@ -78,7 +78,7 @@ class ContentSerializer(serializers.Serializer[Any]):
         return {name: text for name, text in value.items() if text}
 
 
-class ReplacementSerializer(ContentSerializer):
+class ProductReplacementSerializer(ProductContentSerializer):
     """The whole of a product. What is left out becomes empty."""
 
     product_id = RowText(required=False, one_line=True, help_text="May be left out; else as in the address.")
@@ -89,7 +89,7 @@ class ReplacementSerializer(ContentSerializer):
         return value
 
 
-class NewSerializer(ContentSerializer):
+class NewProductSerializer(ProductContentSerializer):
     """A product to be made."""
 
     product_id = _text("product_id", "Part of addresses. Slashes only within it.", one_line=True)
@@ -99,7 +99,7 @@ class NewSerializer(ContentSerializer):
         return value
 
 
-class NewWithPictureSerializer(NewSerializer):
+class NewProductWithPictureSerializer(NewProductSerializer):
     """A product to be made, in a form."""
 
     extra = serializers.JSONField(  # type: ignore[assignment]
@@ -108,7 +108,7 @@ class NewWithPictureSerializer(NewSerializer):
     image = serializers.FileField(required=False, help_text="JPEG, PNG, WebP or GIF, at most 10 MiB and 25 megapixels.")
 
     def validate_extra(self, value: Any) -> dict[str, str]:
-        field = ContentSerializer().fields["extra"]
+        field = ProductContentSerializer().fields["extra"]
         return super().validate_extra(field.run_validation(value))
 
     def validate_image(self, value: Any) -> images.VerifiedImage:

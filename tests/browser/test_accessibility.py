@@ -22,6 +22,7 @@ PAGES = {
     "no pieces": "/like/",
     "a picture to search with": "/search/picture/",
     "found by a part": "/search/picture/?product=V0001&crop=0.1,0.1,0.5,0.5&gender=Women",
+    "problems of the API": "/api/problems/",
     "not there": "/products/nowhere/",
 }
 

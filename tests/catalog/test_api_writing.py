@@ -18,7 +18,7 @@ from django.utils import timezone
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from catalog.api_writing import NewSerializer
+from catalog.api_writing import NewProductSerializer
 from catalog.importing.csvfile import Record
 from catalog.importing.rows import ParsedRow, map_columns, parse_row
 from catalog.models import ApiKey, Product
@@ -197,7 +197,7 @@ def test_a_product_is_taken_when_its_row_would_be(product_id: str, title: str, a
     values = dict.fromkeys(COLUMNS, "") | {"ProductId": product_id, "ProductTitle": title, "ImageURL": address}
     columns = map_columns("file.csv", [*values, "Note"], {})
     parsed = parse_row(Record(2, [*values.values(), extra]), columns)
-    asked = NewSerializer(
+    asked = NewProductSerializer(
         data={"product_id": product_id, "title": title, "image_url": address, "extra": {"Note": extra}}
     )
     assert asked.is_valid() == isinstance(parsed, ParsedRow), (parsed, asked.errors)
