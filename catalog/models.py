@@ -190,7 +190,9 @@ class ApiKey(AbstractAPIKey):
         _("may change products"), default=True, help_text=_("Create, change and delete products and their pictures.")
     )
     builds = models.BooleanField(
-        _("may work with index builds"), default=False, help_text=_("See the stored builds of the index, and have new ones made.")
+        _("may work with index builds"),
+        default=False,
+        help_text=_("See the stored builds of the index, and have new ones made."),
     )
 
     class Meta(AbstractAPIKey.Meta):
