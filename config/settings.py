@@ -76,7 +76,8 @@ SIMILARITY: dict[str, Any] = {
     },
     # What runs networks (auto, torch, openvino), in which numbers (auto, float32, bfloat16, int8).
     "RUNTIME": {"NAME": env.str("VITRINE_RUNTIME", "auto"), "PRECISION": env.str("VITRINE_PRECISION", "auto")},
-    "INDEX": {"BACKEND": "similarity.indexes.faiss.FaissIndex"},
+    # `auto`: exact for small catalogues, a graph for large ones; else a factory string of FAISS: Flat, HNSW32,Flat, …
+    "INDEX": {"BACKEND": "similarity.indexes.faiss.FaissIndex", "FACTORY": env.str("VITRINE_INDEX", "auto")},
     # The default mix: how much each part of a look weighs.
     "MIX": {"style": 0.3, "kind": 1.2, "colour": 0.8},
     "SPACES_DIR": DATA_DIR / "spaces",

@@ -32,10 +32,12 @@ from similarity.echoes import echoes_of
 from similarity.embedders import Embedder, get_embedder
 from similarity.fitting import SAMPLE, Adapter, Catalogue, fit_looks, labels_sha256
 from similarity.indexes import get_engine
+from similarity.indexes.base import FLAT
 from similarity.looks import Layout
 from similarity.products import Pictures
 from similarity.publishing import check_name, is_current, publish, remove_superseded
 from similarity.spaces import Entries, Space
+from similarity.tuning import is_still_chosen, tuned_index
 from similarity.vectors import groups_of
 
 Progress = Callable[[Iterator[pipeline.Batch], int], Iterator[pipeline.Batch]]
@@ -66,6 +68,7 @@ class BuildReport:
     looks: int
     dimension: int
     adapter: dict[str, Any]
+    kind: dict[str, Any]
     seconds: float
     images_per_s: float | None
 
@@ -160,6 +163,7 @@ def build_index(
         looks=manifest.count,
         dimension=manifest.dimension,
         adapter=manifest.fit["adapter"],
+        kind=manifest.fit.get("index", {}),
         seconds=round(time.monotonic() - started, 3),
         images_per_s=round(embedded / embedding_s, 2) if embedded else None,
     )
@@ -246,6 +250,7 @@ def _stored_if_same(
             and made.fit["weights"] == default_weights()
             and "calibration" in made.fit
             and made.engine == get_engine().dotted_path()
+            and is_still_chosen(made.fit.get("index", {}).get("chosen", FLAT), len(wanted), made.dimension)
         ):
             with suppress(BuildError):
                 build = open_build(made)
@@ -272,7 +277,7 @@ def _store(
         looks[chunk] = layout.compose({part: held.take(positions[part][chunk]) for part, held in entries.items()})
     if not np.isfinite(looks).all():
         raise BuildError("Some embeddings are no numbers. Run: python manage.py build_index --full")
-    index = get_engine().build(looks)
+    index, tuning = tuned_index(looks, layout)
     near_duplicates = _near_duplicates(embedders, spaces, entries, layout, indexed)
     calibration = calibrate(looks, groups_of(indexed.digests), layout, index, near_duplicates)
     return store_build(
@@ -291,6 +296,7 @@ def _store(
                 "weights": default_weights(),
                 "adapter": adapter.to_json(),
                 "calibration": calibration.to_json(),
+                "index": tuning.to_json(),
             },
         )
     )

@@ -4,7 +4,7 @@ much an approximate index loses far from the default mix. Pure NumPy.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
@@ -19,6 +19,9 @@ from similarity.vectors import Matrix, unit
 
 QUERIES = 256
 """Looks that cut-offs and recall are measured with."""
+MANY, QUERIES_OF_MANY = 100_000, 128
+"""Of more looks than that, fewer are asked with: each is held against all."""
+_CHUNK = 65_536
 SHOWN = 12
 """The match, counted from the best, whose score decides what is still shown."""
 ODD_SHARE = 0.02
@@ -76,21 +79,17 @@ def calibrate(
     """Measure looks (n, dimension), of the pictures `groups` (n,), in their index, on every mix that pages offer."""
     if not len(looks):
         return Calibration(near_duplicates, ())
-    asked = np.random.default_rng(0).permutation(len(looks))[:QUERIES]
+    asked = sample_of(len(looks))
     facts = []
     for mix in modes.grid(layout.default_mix):
         queries: Matrix = looks[asked] * layout.query_weights(mix)
         heard = queries.any(axis=1)
-        scores: Matrix = queries[heard] @ looks.T
-        if not len(scores):
+        if not heard.any():
             continue
-        facts.append(
-            MixFacts(
-                dict(mix),
-                _cutoff(scores, groups[asked[heard], np.newaxis] == groups) if len(looks) >= LEAST_LOOKS else None,
-                1.0 if index.exact else _recall(queries[heard], scores, index),
-            )
-        )
+        own = groups[asked[heard]]
+        cutoff = _cutoff(queries[heard], own, looks, groups) if len(looks) >= LEAST_LOOKS else None
+        recall = 1.0 if index.exact else recall_of(index, queries[heard], exact_tenth(queries[heard], looks))
+        facts.append(MixFacts(dict(mix), cutoff, recall))
     return Calibration(near_duplicates, facts)
 
 
@@ -133,20 +132,43 @@ def near_groups(
     return np.array([root(int(name)) for name in names], dtype=np.int64)
 
 
-def _cutoff(scores: Matrix, same_picture: NDArray[np.bool_]) -> float:
-    """What the twelfth match of all but a few products reaches. `scores` (q, n), `same_picture` (q, n)."""
-    others = np.where(same_picture, -np.inf, scores)
-    shown = -np.partition(-others, SHOWN - 1, axis=1)[:, SHOWN - 1]
+def sample_of(count: int) -> NDArray[np.int64]:
+    """Positions of the looks that are asked with, the same each time."""
+    return np.random.default_rng(0).permutation(count)[: QUERIES if count <= MANY else QUERIES_OF_MANY]
+
+
+def exact_tenth(queries: Matrix, looks: Matrix) -> NDArray[np.float32]:
+    """(q,) the score of the tenth best of all looks, or of the last where there are fewer."""
+    return _kth_best(queries, looks, min(RECALL_AT, len(looks)), lambda scores, chunk: scores)
+
+
+def recall_of(index: VectorIndex, queries: Matrix, tenth: NDArray[np.float32]) -> float:
+    """The share of the ten best that the index finds; equal scores count as found."""
+    _, found = index.search(queries, min(RECALL_AT, index.count))
+    return round(float((found >= tenth[:, np.newaxis] - 1e-5).mean()), 4)
+
+
+def _cutoff(queries: Matrix, own: NDArray[np.int64], looks: Matrix, groups: NDArray[np.int64]) -> float:
+    """What the twelfth match of all but a few products reaches; copies of the picture asked with are none."""
+    shown = _kth_best(
+        queries,
+        looks,
+        SHOWN,
+        lambda scores, chunk: np.where(own[:, np.newaxis] == groups[chunk], np.float32(-np.inf), scores),
+    )
     reached = shown[np.isfinite(shown)]
     return round(float(np.quantile(reached, ODD_SHARE)), 4) if len(reached) else 0.0
 
 
-def _recall(queries: Matrix, scores: Matrix, index: VectorIndex) -> float:
-    """The share of the ten best that the index finds; equal scores count as found."""
-    k = min(RECALL_AT, scores.shape[1])
-    tenth = -np.partition(-scores, k - 1, axis=1)[:, k - 1]
-    _, found = index.search(queries, k)
-    return round(float((found >= tenth[:, np.newaxis] - 1e-5).mean()), 4)
+def _kth_best(queries: Matrix, looks: Matrix, k: int, seen: Callable[[Matrix, slice], Matrix]) -> NDArray[np.float32]:
+    """(q,) the k-th largest of `seen(scores, chunk)` over all looks, a chunk of them in memory at a time."""
+    best = np.full((len(queries), k), -np.inf, dtype=np.float32)
+    for start in range(0, len(looks), _CHUNK):
+        chunk = slice(start, start + _CHUNK)
+        scores = np.concatenate([best, seen(queries @ looks[chunk].T, chunk)], axis=1)
+        best = -np.partition(-scores, k - 1, axis=1)[:, :k]
+    kth: NDArray[np.float32] = best.min(axis=1)
+    return kth
 
 
 def _angle_cosine(one: Mix, other: Mix) -> float:

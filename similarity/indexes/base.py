@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import ClassVar, Self
@@ -11,6 +12,8 @@ from numpy.typing import NDArray
 
 from similarity.vectors import Matrix
 
+FLAT = "Flat"
+"""The kind of every engine that looks at every vector."""
 _CHUNK = 16_384
 """Vectors that are looked at at once."""
 
@@ -24,8 +27,7 @@ class VectorIndex(ABC):
 
     file_name: ClassVar[str]
     """What `save` writes into a build's folder."""
-    exact: ClassVar[bool] = True
-    """Whether `search` always finds the nearest. Where it does not, `search_exactly` does."""
+    building_threads: ClassVar[int] = os.cpu_count() or 1
 
     @classmethod
     def dotted_path(cls) -> str:
@@ -33,9 +35,17 @@ class VectorIndex(ABC):
         return f"{cls.__module__}.{cls.__qualname__}"
 
     @classmethod
+    def choose(cls, count: int, dimension: int, memory_bytes: int | None) -> str:
+        """The kind that suits so many vectors, and so much memory where that is known."""
+        return FLAT
+
+    @classmethod
     @abstractmethod
-    def build(cls, vectors: Matrix) -> Self:
-        """Over (n, dimension) float32, n of 0 allowed; the matrix is not changed."""
+    def build(cls, vectors: Matrix, factory: str = ...) -> Self:
+        """Over (n, dimension) float32, n of 0 allowed; the matrix is not changed.
+
+        `factory` says which of the engine's kinds, in its own words. Raises VectorIndexError for one it has not.
+        """
 
     @classmethod
     @abstractmethod
@@ -44,6 +54,20 @@ class VectorIndex(ABC):
 
     @abstractmethod
     def save(self, folder: Path) -> None: ...
+
+    @property
+    def exact(self) -> bool:
+        """Whether `search` always finds the nearest. Where it does not, `search_exactly` does."""
+        return True
+
+    @property
+    def effort(self) -> int | None:
+        """How hard an approximate engine searches, in its own measure; None for an exact one."""
+        return None
+
+    def harder(self) -> bool:
+        """Search harder from now on; False where the engine cannot. What `save` writes remembers it."""
+        return False
 
     @property
     @abstractmethod

@@ -8,7 +8,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from similarity.indexes.base import VectorIndex, VectorIndexError, exact_search
+from similarity.indexes.base import FLAT, VectorIndex, VectorIndexError, exact_search
 from similarity.vectors import Matrix
 
 
@@ -19,7 +19,9 @@ class ExactIndex(VectorIndex):
         self._vectors = vectors
 
     @classmethod
-    def build(cls, vectors: Matrix) -> Self:
+    def build(cls, vectors: Matrix, factory: str = FLAT) -> Self:
+        if factory != FLAT:
+            raise VectorIndexError(f"This engine looks at every vector ({FLAT}); it knows no '{factory}'.")
         return cls(np.array(vectors, dtype=np.float32, order="C"))
 
     @classmethod

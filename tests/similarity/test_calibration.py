@@ -37,7 +37,7 @@ class CoarseIndex(FaissIndex):
     exact = False
 
     @classmethod
-    def build(cls, vectors: Matrix) -> CoarseIndex:
+    def build(cls, vectors: Matrix, factory: str = "IVF") -> CoarseIndex:
         index: Any = faiss.index_factory(vectors.shape[1], "IVF32,Flat", faiss.METRIC_INNER_PRODUCT)
         index.train(vectors)
         index.add(vectors)

@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pytest
 from django.core.exceptions import ImproperlyConfigured
+from numpy.typing import NDArray
 
 from similarity.indexes import VectorIndex, VectorIndexError, get_engine
-from similarity.indexes.base import exact_search
-from similarity.vectors import unit
+from similarity.indexes.base import FLAT, exact_search
+from similarity.indexes.faiss import COMPACT_GRAPH, GRAPH, FaissIndex
+from similarity.vectors import Matrix, unit
 
-ENGINES = ["similarity.indexes.exact.ExactIndex", "similarity.indexes.faiss.FaissIndex"]
+
+class Graph(FaissIndex):
+    """What large catalogues get."""
+
+    @classmethod
+    def build(cls, vectors: Matrix, factory: str = GRAPH) -> Self:
+        return super().build(vectors, factory)
+
+
+ENGINES = [
+    "similarity.indexes.exact.ExactIndex",
+    "similarity.indexes.faiss.FaissIndex",
+    f"{__name__}.Graph",
+]
 VECTORS = unit(np.random.default_rng(7).normal(size=(300, 16)))
 
 
@@ -105,3 +120,105 @@ def test_a_search_among_few_or_none_gives_what_there_is(engine: type[VectorIndex
     assert index.search(np.eye(4, dtype=np.float32)[:1], 3, np.empty(0, np.int64))[0].shape == (1, 0)
     with pytest.raises(VectorIndexError, match="does not have"):
         index.search(np.eye(4, dtype=np.float32)[:1], 3, np.array([4]))
+
+
+# --- graphs ------------------------------------------------------------------------------------
+MANY = 12_000
+
+
+@pytest.fixture(scope="module")
+def clustered() -> tuple[Matrix, NDArray[np.int64]]:
+    """Vectors around twelve centres far from each other, and whose centre each has."""
+    random = np.random.default_rng(3)
+    centre = np.sort(random.integers(0, 12, MANY))
+    centres = np.eye(12, 24, dtype=np.float32)[centre]
+    return unit(centres + 0.15 * random.normal(size=(MANY, 24)).astype(np.float32)), centre
+
+
+@pytest.fixture(scope="module")
+def graph(clustered: tuple[Matrix, NDArray[np.int64]]) -> FaissIndex:
+    return Graph.build(clustered[0])
+
+
+def recall(index: VectorIndex, queries: Matrix, vectors: Matrix, among: NDArray[np.int64] | None) -> float:
+    """The share of the ten best among those that the index finds."""
+    among = np.arange(len(vectors)) if among is None else np.sort(among)
+    found = index.search(queries, 10, among)[1]
+    wanted = exact_search(queries, vectors[among], 10)[1]
+    return float((found >= wanted[:, -1:] - 1e-5).mean())
+
+
+def test_a_graph_finds_nearly_all(graph: FaissIndex, clustered: tuple[Matrix, NDArray[np.int64]]) -> None:
+    vectors, _ = clustered
+    found = graph.search(vectors[:200], 10)[1]
+    wanted = exact_search(vectors[:200], vectors, 10)[1]
+    assert (found >= wanted[:, -1:] - 1e-5).mean() > 0.99
+    exactly = graph.search_exactly(vectors[0], 10)[1]
+    np.testing.assert_allclose(exactly[0], wanted[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("share", [0.9, 0.5, 0.1, 0.01, 0.001])
+def test_a_graph_is_narrowed_to_any_share(
+    graph: FaissIndex, clustered: tuple[Matrix, NDArray[np.int64]], share: float
+) -> None:
+    vectors, _ = clustered
+    among = np.random.default_rng(1).permutation(MANY)[: int(share * MANY)]
+    assert recall(graph, vectors[:100], vectors, among) > 0.99
+
+
+def test_a_graph_that_is_asked_for_what_lies_elsewhere_looks_at_all_of_it(
+    graph: FaissIndex, clustered: tuple[Matrix, NDArray[np.int64]]
+) -> None:
+    vectors, centre = clustered
+    elsewhere = np.flatnonzero(centre > 5)
+    assert len(elsewhere) > 5000  # too many to be looked at one by one from the start
+    assert recall(graph, vectors[centre == 0][:50], vectors, elsewhere) == 1.0
+
+
+def test_a_graph_gives_as_many_as_were_asked_for(
+    graph: FaissIndex, clustered: tuple[Matrix, NDArray[np.int64]]
+) -> None:
+    positions = graph.search(clustered[0][:2], 500)[0]
+    assert all(len({*line}) == 500 and min(line) >= 0 for line in positions.tolist())
+
+
+def test_a_graph_searches_harder_up_to_a_limit_and_remembers_it(
+    clustered: tuple[Matrix, NDArray[np.int64]], tmp_path: Path
+) -> None:
+    index = Graph.build(clustered[0][:1000])
+    efforts = [index.effort]
+    while index.harder():
+        efforts.append(index.effort)
+    assert efforts == [64, 128, 256, 512]
+    index.save(tmp_path)
+    assert FaissIndex.load(tmp_path).effort == 512
+
+
+def test_half_precision_finds_nearly_the_same(clustered: tuple[Matrix, NDArray[np.int64]], tmp_path: Path) -> None:
+    vectors, _ = clustered
+    FaissIndex.build(vectors[:3000], COMPACT_GRAPH).save(tmp_path)
+    index = FaissIndex.load(tmp_path)
+    assert not index.exact
+    found = index.search(vectors[:100], 10)[1]
+    np.testing.assert_allclose(found, exact_search(vectors[:100], vectors[:3000], 10)[1], atol=2e-3)
+    np.testing.assert_allclose(index.reconstruct(np.array([5])), vectors[[5]], atol=1e-3)
+
+
+@pytest.mark.parametrize("factory", ["IVF16,Flat", "HNSW32_PQ4", "nonsense"])
+def test_a_kind_that_the_engine_has_not_is_refused_by_its_name(factory: str) -> None:
+    with pytest.raises(VectorIndexError, match=factory):
+        FaissIndex.build(VECTORS, factory)
+
+
+@pytest.mark.parametrize(
+    ("count", "memory", "kind"),
+    [
+        (2_000, None, FLAT),
+        (19_999, 10**10, FLAT),
+        (20_000, None, GRAPH),
+        (1_000_000, 8 * 10**9, GRAPH),
+        (1_000_000, 3 * 10**9, COMPACT_GRAPH),
+    ],
+)
+def test_the_kind_is_chosen_by_size_and_memory(count: int, memory: int | None, kind: str) -> None:
+    assert FaissIndex.choose(count, 384, memory) == kind

@@ -85,6 +85,8 @@ def _summary(report: BuildReport) -> str:
         lines.append(f"{report.failed} pictures could not be read; they stay out of the index.")
     lines.append(_about_build(report))
     if report.built:
+        if not report.kind["exact"]:
+            lines.append(_about_kind(report.kind))
         lines.append(_about_adapter(report.adapter))
     if not report.published:
         lines.append(f"It is not published. To publish it: python manage.py builds --use {report.index}")
@@ -99,6 +101,13 @@ def _about_build(report: BuildReport) -> str:
         return f"Published index {report.index}, which was stored already: {size}."
     stays = "; it stays published" if report.published else ""
     return f"Nothing has changed since index {report.index} ({report.looks} looks){stays}."
+
+
+def _about_kind(kind: dict[str, Any]) -> str:
+    return (
+        f"It is approximate ({kind['factory']}, search effort {kind['effort']}): of the ten nearest it finds "
+        f"{kind['recall']:.4f}, asked of {kind['asked']} looks."
+    )
 
 
 def _about_adapter(adapter: dict[str, Any]) -> str:
