@@ -41,8 +41,12 @@ class ChangedProduct:
 
 @dataclass(frozen=True)
 class NewProduct:
+    """A row that becomes a product."""
+
     line: int
-    values: dict[str, str]
+    columns: tuple[str, ...]
+    values: tuple[str, ...]
+    """One for each column."""
 
 
 class Plan:
@@ -63,7 +67,9 @@ class Plan:
 
     def note_created(self, rows: Sequence[ParsedRow]) -> None:
         self._digest.update(b"created" + array("q", [row.line for row in rows]).tobytes())
-        self.created += [NewProduct(row.line, row.values) for row in rows[: SHOWN - len(self.created)]]
+        self.created += [
+            NewProduct(row.line, row.columns.names, row.fields) for row in rows[: SHOWN - len(self.created)]
+        ]
 
     def note_changed(self, product: Product, line: int, changes: list[Change], back: bool) -> None:
         self._digest.update(f"{product.pk} {product.product_id!r} {line} {changes!r} {back}\n".encode())

@@ -159,13 +159,17 @@ def _import_as_agreed(
         # Nobody else writes meanwhile (SQLite), or what was merged is what was locked (others): no gap to slip through.
         with transaction.atomic():
             _import(options, report, on_progress, plan, rejects_path(run))
-            if plan.digest() != options.agreed:
-                raise OutcomeChangedError(
-                    f"{options.file_name} would change something else now than was shown; nothing was imported."
-                )
+            _hold_to_what_was_agreed(options, plan)
     except BaseException:
         report.created = report.updated = report.unchanged = report.missing = 0
         raise
+
+
+def _hold_to_what_was_agreed(options: ImportOptions, plan: Plan) -> None:
+    if plan.digest() != options.agreed:
+        raise OutcomeChangedError(
+            f"{options.file_name} would change something else now than was shown; nothing was imported."
+        )
 
 
 def _import(

@@ -201,7 +201,7 @@ def test_a_plan_tells_what_a_run_does_and_binds_it(shop: Path) -> None:
     assert plan.changed[0].changes == [("Colour", "Blue", "Red"), ("Price", "", "9")]
     assert plan.changed[1].changes == [("ProductTitle", "=cmd()", "Two")]  # the colour is by hand and stays
     assert plan.columns == {"Colour": 1, "Price": 1, "ProductTitle": 1}
-    assert [each.values["ProductId"] for each in plan.created] == ["4"]
+    assert [each.values[0] for each in plan.created] == ["4"]
     assert plan.missing == ["Not in the file (gone)"]
     report = import_catalogue(ImportOptions(shop, missing="hide", agreed=plan.digest()))
     assert (report.created, report.updated, report.missing) == (1, 2, 1)
