@@ -15,7 +15,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
-from catalog import admin_imports, images  # noqa: F401  (past imports register themselves)
+from catalog import images
 from catalog.admin_files import CatalogueFilesMixin
 from catalog.columns import ATTRIBUTES
 from catalog.importing.refetch import MOST, refetch

@@ -20,10 +20,17 @@ from django.core.exceptions import PermissionDenied
 from django.core.files.uploadedfile import UploadedFile
 from django.db import DatabaseError
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, StreamingHttpResponse
+from django.http import (
+    FileResponse,
+    Http404,
+    HttpRequest,
+    HttpResponse,
+    HttpResponseRedirect,
+    StreamingHttpResponse,
+)
 from django.template.defaultfilters import filesizeformat
 from django.template.response import TemplateResponse
-from django.urls import reverse
+from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.decorators import method_decorator
 from django.utils.translation import gettext as _
@@ -31,6 +38,7 @@ from django.utils.translation import gettext_lazy, ngettext
 from django.views.decorators.http import require_POST
 from import_export.admin import ImportExportMixin
 
+from catalog.admin_imports import rejects_response
 from catalog.columns import FIELD_OF
 from catalog.exporting import catalogue_lines
 from catalog.importing import pending
@@ -138,6 +146,20 @@ class CatalogueFilesMixin(ImportExportMixin):  # type: ignore[misc]  # untyped t
         return response
 
     # --- import -------------------------------------------------------------------------------
+    def get_urls(self) -> list[URLPattern]:
+        guarded: Any = self.admin_site.admin_view(self.pending_rejects_view)
+        mine: URLPattern = path("import/<str:token>/rejects.csv", guarded, name="catalog_product_import_rejects")
+        return [mine, *super().get_urls()]
+
+    def pending_rejects_view(self, request: HttpRequest, token: str) -> FileResponse:
+        """The rows that an import would reject, to be put right before it."""
+        if not self.has_import_permission(request):
+            raise PermissionDenied
+        upload = pending.find(token, _user_key(request))
+        if upload is None or not upload.rejects.is_file():
+            raise Http404
+        return rejects_response(upload.rejects, "rejects.csv")
+
     def import_action(self, request: HttpRequest, **kwargs: Any) -> HttpResponse:
         """The form, and for a file that was sent what it would change."""
         if not self.has_import_permission(request):

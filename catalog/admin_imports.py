@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin
@@ -10,8 +11,9 @@ from django.http import FileResponse, Http404, HttpRequest, HttpResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.text import Truncator
+from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
-from django.utils.translation import ngettext
 
 from catalog.importing.runs import rejects_path, settle_interrupted
 from catalog.models import ImportRun, Product
@@ -22,6 +24,11 @@ else:  # generic for the type checker only
     RunModelAdmin = admin.ModelAdmin
 
 
+def rejects_response(file: Path, name: str) -> FileResponse:
+    """A file of rejected rows, to be stored and not shown."""
+    return FileResponse(file.open("rb"), as_attachment=True, filename=name, content_type="text/csv; charset=utf-8")
+
+
 @admin.register(ImportRun)
 class ImportRunAdmin(RunModelAdmin):
     """To be read only; who may import may see what was imported."""
@@ -30,16 +37,13 @@ class ImportRunAdmin(RunModelAdmin):
         "began_at",
         "file_name",
         "by",
-        "state",
+        "outcome",
         "created",
         "updated",
         "unchanged",
-        "rejected",
         "missing",
-        "took",
         "rejects",
     ]
-    list_filter = ["state"]
     list_per_page = 50
     search_fields = ["file_name", "who"]
     fields = [
@@ -52,7 +56,7 @@ class ImportRunAdmin(RunModelAdmin):
         "error",
         "rows",
         ("created", "updated", "unchanged"),
-        ("rejected", "rejects"),
+        "rejects",
         "missing",
     ]
     readonly_fields = ["by", "took", "chosen", "rejects"]
@@ -88,16 +92,16 @@ class ImportRunAdmin(RunModelAdmin):
             raise PermissionDenied
         if run is None or not (file := rejects_path(run)).is_file():
             raise Http404
-        return FileResponse(
-            file.open("rb"),
-            as_attachment=True,
-            filename=f"rejects-{run.pk}.csv",
-            content_type="text/csv; charset=utf-8",
-        )
+        return rejects_response(file, f"rejects-{run.pk}.csv")
 
     @admin.display(description=_("who"), ordering="who")
     def by(self, run: ImportRun) -> str:
         return run.who or str(_("command line"))
+
+    @admin.display(description=_("state"), ordering="state")
+    def outcome(self, run: ImportRun) -> str:
+        state = str(ImportRun.State(run.state).label)
+        return f"{state}: {Truncator(run.error).chars(120)}" if run.error else state
 
     @admin.display(description=_("seconds"), ordering="seconds")
     def took(self, run: ImportRun) -> str:
@@ -107,11 +111,11 @@ class ImportRunAdmin(RunModelAdmin):
     def chosen(self, run: ImportRun) -> str:
         return ", ".join(f"{name}: {value}" for name, value in run.options.items()) or "–"
 
-    @admin.display(description=_("rejected rows"))
+    @admin.display(description=_("rejected"), ordering="rejected")
     def rejects(self, run: ImportRun) -> SafeString | str:
         if not run.rejected:
-            return "–"
+            return "0"
         if not rejects_path(run).is_file():
-            return str(_("no longer kept"))
+            return gettext("%d, no longer kept") % run.rejected
         said = ngettext("Download %d row", "Download %d rows", run.rejected) % run.rejected
         return format_html('<a href="{}">{}</a>', reverse("admin:catalog_importrun_rejects", args=[run.pk]), said)

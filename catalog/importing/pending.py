@@ -44,6 +44,10 @@ class Pending:
     def path(self) -> Path:
         return _folder() / f"{self.token}.csv"
 
+    @property
+    def rejects(self) -> Path:
+        return self.path.with_suffix(".rejects")
+
     def options(self, *, dry_run: bool = False, rejects_shown: int = 0, who: str = "") -> ImportOptions:
         return ImportOptions(
             self.path,
@@ -54,6 +58,7 @@ class Pending:
             who=who,
             agreed="" if dry_run else self.agreed,
             rejects_shown=rejects_shown,
+            rejects=self.rejects if dry_run else None,
         )
 
     def store(self, chunks: Iterable[bytes]) -> None:
@@ -67,8 +72,7 @@ class Pending:
         replace_file(self.path.with_suffix(".json"), json.dumps(asdict(self)).encode())
 
     def remove(self) -> None:
-        for suffix in (".json", ".csv"):
-            self.path.with_suffix(suffix).unlink(missing_ok=True)
+        _remove(self.path)
 
 
 def find(token: str, user: int) -> Pending | None:
@@ -93,5 +97,10 @@ def _sweep() -> None:
     with_age = sorted((path.stat().st_mtime, path) for path in _folder().glob("*.csv"))
     for at, (modified, path) in enumerate(reversed(with_age), 1):
         if at >= MOST_PENDING or time.time() - modified > KEPT_SECONDS:
-            path.with_suffix(".json").unlink(missing_ok=True)
-            path.unlink(missing_ok=True)
+            _remove(path)
+
+
+def _remove(path: Path) -> None:
+    """The upload last: it is what the others are found by."""
+    for suffix in (".json", ".rejects", ".csv"):
+        path.with_suffix(suffix).unlink(missing_ok=True)

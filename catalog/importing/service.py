@@ -67,6 +67,8 @@ class ImportOptions:
     agreed: str = ""
     """Digest of the plan that somebody has agreed to: all of it happens, or nothing and OutcomeChangedError."""
     rejects_shown: int = SHOWN
+    rejects: Path | None = None
+    """Where a dry run keeps what it would reject, as the page of past imports does of other runs."""
 
     @property
     def file_name(self) -> str:
@@ -134,7 +136,7 @@ def import_catalogue(
     _check(options)
     report = ImportReport(dry_run=options.dry_run)
     if options.dry_run or not options.path.is_file():
-        _import(options, report, on_progress, plan, None)
+        _import(options, report, on_progress, plan, options.rejects)
     else:
         with recorded(options.path, options.file_name, options.who, options.told, report) as report.run:
             _import_as_agreed(options, report, on_progress, plan, report.run)

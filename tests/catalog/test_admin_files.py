@@ -167,6 +167,21 @@ def test_of_many_rows_the_first_are_shown(admin_client: Client, tmp_path: Path) 
     assert Product.objects.filter(colour="Red").count() == 60
 
 
+def test_rejects_can_be_put_right_before_anything_is_imported(admin_client: Client, shop: Path) -> None:
+    shop.write_text(shop.read_text().split("\n", 1)[0] + '\n5,a,b,c,d,e,f,,g,h,"=1"\n')
+    page, token = preview(admin_client, shop)
+    assert token == ""
+    (address,) = re.findall(r'href="([^"]+/rejects\.csv)"', page)
+    answer: Any = admin_client.get(address)
+    assert answer.headers["Content-Disposition"] == 'attachment; filename="rejects.csv"'
+    (reject,) = csv.DictReader(StringIO(answer.getvalue().decode("utf-8-sig")))
+    assert (reject["line"], reject["reason"], reject["Price"]) == ("2", "ProductTitle is empty.", "'=1")
+    client = member("add_product", "change_product", "view_product")
+    assert client.get(address).status_code == 404  # somebody else's upload
+    User.objects.get(username="member").user_permissions.clear()
+    assert client.get(address).status_code == 403
+
+
 # --- what is not such a file --------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("content", "sentence"),
@@ -254,7 +269,7 @@ def test_few_uploads_are_kept(admin_client: Client, shop: Path, monkeypatch: pyt
     assert {path.stem for path in (imports_dir() / "pending").glob("*.csv")} <= set(tokens[1:])
     monkeypatch.setattr(pending, "KEPT_SECONDS", -1)
     _, token = preview(admin_client, shop)
-    assert {path.stem for path in (imports_dir() / "pending").iterdir()} == {token}
+    assert {path.stem for path in (imports_dir() / "pending").iterdir()} == {token}  # with what lies beside it
 
 
 # --- permissions --------------------------------------------------------------------------------
@@ -385,7 +400,7 @@ def test_rejects_are_for_those_who_may_see_past_imports(admin_client: Client, sh
 
 def test_rejects_that_are_kept_no_more_are_said_to_be(admin_client: Client) -> None:
     run = ImportRun.objects.create(file_name="old.csv", rejected=3, state="done")
-    assert "no longer kept" in admin_client.get(reverse(RUNS)).content.decode()
+    assert "3, no longer kept" in admin_client.get(reverse(RUNS)).content.decode()
     assert admin_client.get(reverse("admin:catalog_importrun_rejects", args=[run.pk])).status_code == 404
 
 
