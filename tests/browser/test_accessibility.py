@@ -6,7 +6,12 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+from django.core.management import call_command
 from playwright.sync_api import Browser, Page, ViewportSize
+
+from similarity.maps.areas import Polygon
+from similarity.maps.serving import get_map
+from similarity.maps.storage import current_path
 
 (AXE,) = (Path(__file__).parent / "vendor").glob("axe-core-*.min.js")
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
@@ -23,6 +28,9 @@ PAGES = {
     "a picture to search with": "/search/picture/",
     "found by a part": "/search/picture/?product=V0001&crop=0.1,0.1,0.5,0.5&gender=Women",
     "problems of the API": "/api/problems/",
+    "map": "/map/",
+    "map, coloured, with an area": "/map/?area={area}#4,4,20,colour",
+    "an area of the map": "/?area={area}",
     "not there": "/products/nowhere/",
 }
 
@@ -44,13 +52,21 @@ def test_axe_finds_nothing(browser: Browser, shop: str, scheme: Literal["light",
     context = browser.new_context(bypass_csp=True, color_scheme=scheme, viewport=size, reduced_motion="reduce")
     page = context.new_page()
     wrong = {}
+    current_path().unlink(missing_ok=True)  # of a test before this one
+    page.goto(shop + "/map/")
+    if found := violations(page):
+        wrong["no map"] = found
+    call_command("build_map", verbosity=0)
+    area = Polygon.rectangle(get_map().manifest.key, 0, 0, 6, 6)
     for name, path in PAGES.items():
-        page.goto(shop + path)
+        page.goto(shop + path.format(area=area))
+        page.wait_for_load_state("networkidle")
         if found := violations(page):
             wrong[name] = found
     page.goto(shop)
     page.get_by_role("button", name="Collect").first.click()
     if found := violations(page):
         wrong["tray"] = found
+    page.wait_for_load_state("networkidle")
     context.close()
     assert wrong == {}
