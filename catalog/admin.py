@@ -9,13 +9,14 @@ from django.contrib import admin, messages
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.db import transaction
 from django.db.models import Q, QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, StreamingHttpResponse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
 from catalog import admin_keys, images  # noqa: F401  (admin_keys registers itself)
+from catalog.admin_files import CatalogueFilesMixin
 from catalog.columns import ATTRIBUTES
 from catalog.importing.refetch import MOST, refetch
 from catalog.models import Product
@@ -114,7 +115,7 @@ class ProductForm(ProductModelForm):
 
 
 @admin.register(Product)
-class ProductAdmin(ProductModelAdmin):
+class ProductAdmin(CatalogueFilesMixin, ProductModelAdmin):
     form = ProductForm
     list_display = [
         "list_thumbnail",
@@ -138,7 +139,7 @@ class ProductAdmin(ProductModelAdmin):
     list_max_show_all = 0
     # Counting the whole table again beside every filtered list costs a scan and tells nobody anything.
     show_full_result_count = False
-    actions = ["hide", "show", "embed_anew", "fetch_again"]
+    actions = ["hide", "show", "embed_anew", "fetch_again", "export_selected"]
     readonly_fields = [
         "preview",
         "picture_state",
@@ -267,6 +268,10 @@ class ProductAdmin(ProductModelAdmin):
                 said = gettext("the picture was fetched and is the same.")
             self.log_change(request, each.product, said[0].upper() + said[1:])
             self.message_user(request, f"{each.product}: {said}", messages.SUCCESS)
+
+    @admin.action(description=_("Export the selected products as CSV"), permissions=["export"])
+    def export_selected(self, request: HttpRequest, queryset: QuerySet[Product]) -> StreamingHttpResponse:
+        return self._do_file_export(None, request, queryset)
 
     def _log(self, request: HttpRequest, products: QuerySet[Product], message: str) -> None:
         """A line in the history of each."""

@@ -7,6 +7,7 @@ accepted picture draws an `embedding_row`, by which the spaces of embeddings kno
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Sequence
 from functools import reduce
 from operator import or_
@@ -15,6 +16,7 @@ from django.db import connections, models
 from django.db.models import F, Q
 from django.db.models.expressions import RawSQL
 from django.urls import reverse
+from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from rest_framework_api_key.models import AbstractAPIKey
 
@@ -198,3 +200,44 @@ class ApiKey(AbstractAPIKey):
     class Meta(AbstractAPIKey.Meta):
         verbose_name = _("API key")  # type: ignore[assignment]
         verbose_name_plural = _("API keys")  # type: ignore[assignment]
+
+
+def _token() -> str:
+    return secrets.token_hex(16)
+
+
+class ImportRun(models.Model):
+    """One import that changed the catalogue or tried to (`catalog.importing.runs` writes them)."""
+
+    class State(models.TextChoices):
+        RUNNING = "running", _("running")
+        DONE = "done", _("done")
+        FAILED = "failed", _("failed")
+        INTERRUPTED = "interrupted", _("interrupted")
+
+    began_at = models.DateTimeField(_("when"), default=timezone.now, db_index=True)
+    who = models.CharField(_("who"), max_length=150, blank=True, help_text=_("Empty: somebody on the command line."))
+    file_name = models.CharField(_("file"), max_length=255)
+    sha256 = models.CharField("SHA-256", max_length=64)
+    options = models.JSONField(_("options"), default=dict)
+    state = models.CharField(_("state"), max_length=16, choices=State, default=State.RUNNING)
+    error = models.TextField(_("error"), blank=True)
+    rows = models.PositiveIntegerField(_("rows"), default=0)
+    created = models.PositiveIntegerField(_("created"), default=0)
+    updated = models.PositiveIntegerField(_("changed"), default=0)
+    unchanged = models.PositiveIntegerField(_("unchanged"), default=0)
+    rejected = models.PositiveIntegerField(_("rejected"), default=0)
+    missing = models.PositiveIntegerField(
+        _("missing"), default=0, help_text=_("Products that the file no longer had, hidden or deleted for it.")
+    )
+    seconds = models.FloatField(_("seconds"), default=0)
+    token = models.CharField(max_length=32, unique=True, default=_token, editable=False)
+    """Names its files: unlike a key, never given again, whatever becomes of the database."""
+
+    class Meta:
+        ordering = ["-began_at", "-id"]
+        verbose_name = _("past import")
+        verbose_name_plural = _("past imports")
+
+    def __str__(self) -> str:
+        return f"{self.file_name}, {timezone.localtime(self.began_at):%Y-%m-%d %H:%M}"

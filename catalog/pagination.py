@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from django.db.models import Q, QuerySet
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
-from rest_framework import serializers
+from rest_framework.exceptions import ValidationError
 from rest_framework.pagination import BasePagination
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.utils.urls import remove_query_param, replace_query_param
 
-from catalog.api_fields import Whole
 from catalog.filters import Order, order_of
 
 PAGE_SIZE = 24
@@ -55,43 +55,33 @@ class Cursor:
         return cursor
 
 
-class PageSerializer(serializers.Serializer[Any]):
-    """Which page is asked for."""
-
-    cursor = serializers.CharField(
-        required=False, max_length=2000, help_text="Where the page begins: as `next` and `previous` have it."
-    )
-    page_size = Whole(min_value=1, max_value=MAX_PAGE_SIZE, default=PAGE_SIZE)
-
-    def validate_cursor(self, value: str) -> Cursor:
-        try:
-            return Cursor.read(value)
-        except (ValueError, TypeError, RecursionError) as error:
-            raise serializers.ValidationError(_("This is no cursor of `next` or `previous`.")) from error
-
-
 class CursorPages(BasePagination):
     """`next` and `previous` are the addresses of the pages around one; `count` comes with the first."""
 
     def paginate_queryset(self, queryset: Any, request: Request, view: Any = None) -> list[Any]:
         if "page" in request.query_params:
             # Whoever counts pages would get the first one for ever.
-            raise serializers.ValidationError({"page": [_("There are no numbered pages: follow `next`.")]})
-        asked = PageSerializer(data=request.query_params)
-        asked.is_valid(raise_exception=True)
+            raise ValidationError({"page": [_("There are no numbered pages: follow `next`.")]})
         self.request = request
         self.sort = request.query_params.get("sort", "")
-        cursor: Cursor | None = asked.validated_data.get("cursor")
-        if cursor and cursor.sort != self.sort:
-            raise serializers.ValidationError({"cursor": [_("The cursor is of another order than `sort`.")]})
+        cursor, size = self._cursor(request.query_params.get("cursor")), _size(request.query_params.get("page_size"))
         order = order_of(self.sort)
         assert order is not None, "the filter lets no other through"
         self.order = order
         self.count = None if cursor else queryset.count()
-        self._take(
-            order.sorted(queryset, backwards=bool(cursor and not cursor.after)), cursor, asked["page_size"].value
-        )
+        self._take(order.sorted(queryset, backwards=bool(cursor and not cursor.after)), cursor, size)
         return self.page
+
+    def _cursor(self, text: str | None) -> Cursor | None:
+        if not text:
+            return None
+        try:
+            cursor = Cursor.read(text)
+        except (ValueError, TypeError, RecursionError) as error:
+            raise ValidationError({"cursor": [_("This is no cursor of `next` or `previous`.")]}) from error
+        if cursor.sort != self.sort:
+            raise ValidationError({"cursor": [_("The cursor is of another order than `sort`.")]})
+        return cursor
 
     def _take(self, found: QuerySet[Any], cursor: Cursor | None, size: int) -> None:
         if cursor and cursor.place:
@@ -127,7 +117,7 @@ class CursorPages(BasePagination):
                 "name": "cursor",
                 "in": "query",
                 "required": False,
-                "description": str(PageSerializer().fields["cursor"].help_text),
+                "description": "Where the page begins: as `next` and `previous` have it.",
                 "schema": {"type": "string"},
             },
             {
@@ -164,6 +154,15 @@ class CursorPages(BasePagination):
                 "results": schema,
             },
         }
+
+
+def _size(text: str | None) -> int:
+    if not text:
+        return PAGE_SIZE
+    if text.isascii() and text.isdigit() and len(text) <= 3 and 1 <= int(text) <= MAX_PAGE_SIZE:
+        return int(text)
+    said = gettext("A page has 1 to %(most)d products.") % {"most": MAX_PAGE_SIZE}
+    raise ValidationError({"page_size": [said]})
 
 
 def _beyond(order: Order, cursor: Cursor) -> Q:

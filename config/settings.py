@@ -122,6 +122,7 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "django_filters",
     "django_htmx",
+    "import_export",
     "rest_framework",
     "rest_framework_api_key",
     "drf_spectacular",

@@ -16,9 +16,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, NamedTuple, Self
 
+from catalog.formulas import restored
+
 MAX_FIELD_CHARS = 1024 * 1024
 MAX_LINE_BYTES = 4 * 1024 * 1024
 MAX_RECORD_BYTES = 16 * 1024 * 1024
+REJECT_COLUMNS = ["line", "product_id", "reason"]
+"""What a file of rejected rows has before the original columns: passed over, so that it can be imported as it is when
+its rows have been put right."""
 
 _BOM = b"\xef\xbb\xbf"
 _NOT_CSV = {
@@ -44,13 +49,17 @@ class Record(NamedTuple):
 class CatalogueFile:
     """A CSV file, opened once and read as often as needed: the header, then the records."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, name: str = "") -> None:
+        """`name`: what people call it, where that is not the path's."""
         self.path = path
+        self.name = name or path.name
         self._file = _open(path)
         try:
             self._state = self._fingerprint()
             self._refuse_other_formats()
-            self.header = self._read_header()
+            self._columns = self._read_header()
+            self._passed_over = len(REJECT_COLUMNS) if self._columns[: len(REJECT_COLUMNS)] == REJECT_COLUMNS else 0
+            self.header = self._columns[self._passed_over :]
         except BaseException:
             self._file.close()
             raise
@@ -68,8 +77,8 @@ class CatalogueFile:
 
         A record may have fewer values than the header has names, never more.
         """
-        width = len(self.header)
-        records = self._parse(self.header)
+        width, passed_over = len(self._columns), self._passed_over
+        records = self._parse(self._columns)
         next(records)
         for record in records:
             values = record.values
@@ -79,7 +88,7 @@ class CatalogueFile:
                     record.line,
                     f"column {width + 1}",
                 )
-            yield record
+            yield Record(record.line, values[passed_over:]) if passed_over else record
 
     def check_unchanged(self) -> None:
         """Refuse to go on with a file that somebody writes to while we read it."""
@@ -87,7 +96,7 @@ class CatalogueFile:
             raise self.error("the file changed while it was being read; import it again")
 
     def error(self, what: str, line: int | None = None, column: str | None = None) -> CatalogueFileError:
-        place = self.path.name
+        place = self.name
         if line is not None:
             place += f", line {line}"
         if column is not None:
@@ -113,7 +122,7 @@ class CatalogueFile:
         record = next(self._parse(None), None)
         if record is None:
             raise self.error("the file has nothing but blank lines", 1)
-        names = [name.strip() for name in record.values]
+        names = [restored(name.strip()) for name in record.values]
         first_at: dict[str, int] = {}
         for position, name in enumerate(names, 1):
             if not name:

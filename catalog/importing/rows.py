@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from catalog.columns import FIELD_OF, NEEDED
 from catalog.fields import RowWriter
+from catalog.formulas import restored
 from catalog.importing.csvfile import CatalogueFileError, Record
 from catalog.models import Product
 
@@ -147,8 +148,12 @@ def parse_row(record: Record, columns: ColumnMap) -> ParsedRow | Reject:
 
 
 def fields_of(record: Record) -> tuple[str, ...]:
-    """The record's values without white space around them."""
-    return tuple(map(str.strip, record.values))
+    """The record's values without white space around them, and without the apostrophes that an export put before
+    formulas."""
+    values = record.values
+    if "'" in "".join(values):
+        values = [restored(value.strip()) for value in values]
+    return tuple(map(str.strip, values))
 
 
 def judge(fields: Sequence[str], columns: ColumnMap) -> str:

@@ -8,21 +8,24 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+from django.db import transaction
 from django.utils import timezone
 
 from catalog import images
 from catalog.importing.csvfile import CatalogueFile, CatalogueFileError
 from catalog.importing.download import Fetcher, Manners
 from catalog.importing.pictures import Failed, Folder, Kept, NoneNamed, Outcome, PictureTaker, Taken
-from catalog.importing.rejects import RejectLog
+from catalog.importing.plan import Plan
+from catalog.importing.rejects import SHOWN, RejectLog
 from catalog.importing.rows import ColumnMap, ParsedRow, Reject, map_columns
+from catalog.importing.runs import recorded, rejects_path
 from catalog.importing.statements import roomy_sqlite
 from catalog.importing.survey import Survey, absent, rows_of, survey
 from catalog.importing.upsert import BATCH_ROWS, Placed, Status, known_rows, upsert
 from catalog.memory import collection_paused
-from catalog.models import Product
+from catalog.models import ImportRun, Product
 
 Missing = Literal["keep", "hide", "delete"]
 
@@ -34,6 +37,10 @@ measured to be no cheaper."""
 
 class ImportRefusedError(Exception):
     """The options do not fit each other or the file; nothing was written."""
+
+
+class OutcomeChangedError(Exception):
+    """The import would do something else than was agreed to; nothing was written."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +60,27 @@ class ImportOptions:
     strict: bool = False
     report: Path | None = None
     manners: Manners = field(default_factory=Manners)
+    name: str = ""
+    """What people call the file, where that is not the path's name."""
+    who: str = ""
+    """Who imports; nobody: somebody on the command line."""
+    agreed: str = ""
+    """Digest of the plan that somebody has agreed to: all of it happens, or nothing and OutcomeChangedError."""
+    rejects_shown: int = SHOWN
+    rejects: Path | None = None
+    """Where a dry run keeps what it would reject, as the page of past imports does of other runs."""
+
+    @property
+    def file_name(self) -> str:
+        return self.name or self.path.name
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """What the list of past imports tells of them: those that are not as usual."""
+        usual = ImportOptions(self.path)
+        names = ("images", "download", "refetch", "renamed", "missing", "limit", "strict")
+        chosen = {name: getattr(self, name) for name in names if getattr(self, name) != getattr(usual, name)}
+        return {name: str(value) if isinstance(value, Path) else value for name, value in chosen.items()}
 
 
 @dataclass
@@ -77,6 +105,8 @@ class ImportReport:
     dry_run: bool = False
     refused: bool = False
     """Whether `strict` found rejects and nothing was written."""
+    run: ImportRun | None = None
+    """How it was recorded; a dry run is not."""
     first_rejects: list[Reject] = field(default_factory=list)
     first_failures: list[tuple[str, str]] = field(default_factory=list)
     """(product id, reason) of pictures."""
@@ -95,12 +125,64 @@ def _unseen(progress: Progress) -> None:
     """For callers who do not watch."""
 
 
-def import_catalogue(options: ImportOptions, on_progress: Callable[[Progress], None] = _unseen) -> ImportReport:
-    """Import a file. Raises CatalogueFileError or ImportRefusedError before anything is written."""
+def import_catalogue(
+    options: ImportOptions, on_progress: Callable[[Progress], None] = _unseen, plan: Plan | None = None
+) -> ImportReport:
+    """Import a file. Raises CatalogueFileError or ImportRefusedError before anything is written.
+
+    `plan` is told of every change. All imports but dry runs are recorded (`catalog.importing.runs`).
+    """
     began = time.monotonic()
     _check(options)
-    with CatalogueFile(options.path) as file:
-        columns = map_columns(options.path.name, file.header, options.renamed)
+    report = ImportReport(dry_run=options.dry_run)
+    if options.dry_run or not options.path.is_file():
+        _import(options, report, on_progress, plan, options.rejects)
+    else:
+        with recorded(options.path, options.file_name, options.who, options.told, report) as report.run:
+            _import_as_agreed(options, report, on_progress, plan, report.run)
+            if report.refused:
+                report.run.error = f"{report.rejected:,} of {report.rows:,} rows are rejected: nothing was imported."
+    report.seconds = round(time.monotonic() - began, 3)
+    return report
+
+
+def _import_as_agreed(
+    options: ImportOptions,
+    report: ImportReport,
+    on_progress: Callable[[Progress], None],
+    plan: Plan | None,
+    run: ImportRun,
+) -> None:
+    if not options.agreed:
+        _import(options, report, on_progress, plan, rejects_path(run))
+        return
+    plan = plan or Plan(run.sha256)
+    try:
+        # Nobody else writes meanwhile (SQLite), or what was merged is what was locked (others): no gap to slip through.
+        with transaction.atomic():
+            _import(options, report, on_progress, plan, rejects_path(run))
+            _hold_to_what_was_agreed(options, plan)
+    except BaseException:
+        report.created = report.updated = report.unchanged = report.missing = 0
+        raise
+
+
+def _hold_to_what_was_agreed(options: ImportOptions, plan: Plan) -> None:
+    if plan.digest() != options.agreed:
+        raise OutcomeChangedError(
+            f"{options.file_name} would change something else now than was shown; nothing was imported."
+        )
+
+
+def _import(
+    options: ImportOptions,
+    report: ImportReport,
+    on_progress: Callable[[Progress], None],
+    plan: Plan | None,
+    rejects: Path | None,
+) -> None:
+    with CatalogueFile(options.path, options.file_name) as file:
+        columns = map_columns(options.file_name, file.header, options.renamed)
         # A run that takes pictures needs every product; any other only what is not the same as last time.
         takes_pictures = options.images is not None or options.download
         with collection_paused():
@@ -109,21 +191,19 @@ def import_catalogue(options: ImportOptions, on_progress: Callable[[Progress], N
         del known  # some 60 bytes a product
         if options.missing != "keep" and not surveyed.accepted:
             raise ImportRefusedError(
-                f"{options.path.name} has no row that can be imported: "
+                f"{options.file_name} has no row that can be imported: "
                 f"--missing {options.missing} would {options.missing} the whole catalogue."
             )
-        report = ImportReport(rows=surveyed.rows, rejected=surveyed.rejected, dry_run=options.dry_run)
+        report.rows, report.rejected = surveyed.rows, surveyed.rejected
         report.refused = options.strict and surveyed.rejected > 0
-        with RejectLog(options.report, columns.header) as log:
-            run = _Run(options, file, columns, surveyed, log, report, on_progress)
+        with RejectLog(options.report, columns.header, rejects, options.rejects_shown) as log:
+            run = _Run(options, file, columns, surveyed, log, report, on_progress, plan)
             if report.refused:
                 run.list_rejects()
             else:
                 with roomy_sqlite():
                     run.write()
         report.first_rejects = log.first
-    report.seconds = round(time.monotonic() - began, 3)
-    return report
 
 
 def _check(options: ImportOptions) -> None:
@@ -159,6 +239,7 @@ class _Run:
     log: RejectLog
     report: ImportReport
     on_progress: Callable[[Progress], None]
+    plan: Plan | None
     _done: int = 0
 
     def list_rejects(self) -> None:
@@ -203,7 +284,9 @@ class _Run:
                 if not batch:
                     return
                 self.file.check_unchanged()
-                written = upsert(batch, with_pictures=with_pictures, dry_run=self.options.dry_run, all_new=all_new)
+                written = upsert(
+                    batch, with_pictures=with_pictures, dry_run=self.options.dry_run, all_new=all_new, plan=self.plan
+                )
             self.report.created += written.created
             self.report.updated += written.updated
             self.report.unchanged += written.unchanged
@@ -222,6 +305,8 @@ class _Run:
         if missing == "hide":
             products = products.filter(missing_since=None)
         keys = list(absent(self.surveyed.ids, products.values_list("pk", "product_id").iterator(10_000)))
+        if self.plan is not None:
+            self.plan.note_missing(keys)
         if not self.options.dry_run:
             for start in range(0, len(keys), BATCH_ROWS):
                 gone = Product.objects.filter(pk__in=keys[start : start + BATCH_ROWS])
@@ -322,6 +407,7 @@ __all__ = [
     "ImportOptions",
     "ImportRefusedError",
     "ImportReport",
+    "OutcomeChangedError",
     "Progress",
     "import_catalogue",
 ]

@@ -19,6 +19,7 @@ from django.db.models.functions import Cast
 from django.utils import timezone
 
 from catalog.columns import FIELD_OF
+from catalog.importing.plan import Change, Plan
 from catalog.importing.rows import ParsedRow
 from catalog.importing.statements import insert_products, rows_named, update_products
 from catalog.importing.survey import row_key
@@ -82,23 +83,32 @@ class _OvertakenError(Exception):
     """Somebody has created or deleted some of a batch's products since we looked."""
 
 
-def upsert(rows: Sequence[ParsedRow], *, with_pictures: bool, dry_run: bool = False, all_new: bool = False) -> Batch:
+def upsert(
+    rows: Sequence[ParsedRow],
+    *,
+    with_pictures: bool,
+    dry_run: bool = False,
+    all_new: bool = False,
+    plan: Plan | None = None,
+) -> Batch:
     """Write what is new or changed, in one transaction. `placed` is filled for a run with pictures only.
 
     `all_new`: none of the products is likely to be there, so that looking for them first does not pay.
+    `plan` is told of every change.
     """
     if all_new:
         with suppress(_OvertakenError):
-            return _write(_Compared(new=[*rows]), with_pictures, dry_run)
+            return _write(_Compared(new=[*rows]), with_pictures, dry_run, plan)
     for _ in range(_TRIES):
         with suppress(_OvertakenError):
-            return _write(_compare(rows, with_pictures), with_pictures, dry_run)
+            return _write(_compare(rows, with_pictures), with_pictures, dry_run, plan)
     raise OperationalError("others keep creating or deleting the same products")
 
 
-def _write(found: _Compared, with_pictures: bool, dry_run: bool) -> Batch:
+def _write(found: _Compared, with_pictures: bool, dry_run: bool, plan: Plan | None) -> Batch:
     names, values = _values(found.new)  # made before others have to wait for the lock
     changed: list[tuple[Product, Status]] = []
+    merged: list[tuple[Product, ParsedRow, _Merged]] = []
     if found.new or found.touched:
         with transaction.atomic():
             # Read again under the lock: the admin may have written since `_compare` looked.
@@ -108,8 +118,9 @@ def _write(found: _Compared, with_pictures: bool, dry_run: bool) -> Batch:
             if len(products) < len(found.touched):
                 raise _OvertakenError
             for row in found.touched:
-                visible = _merge(product := products[row.product_id], row)
-                changed.append((product, Status.UPDATED if visible else Status.UNCHANGED))
+                what = _merge(product := products[row.product_id], row)
+                changed.append((product, Status.UPDATED if what.visible else Status.UNCHANGED))
+                merged.append((product, row, what))
             if not dry_run:
                 now = timezone.now()
                 for product, _ in changed:
@@ -117,6 +128,11 @@ def _write(found: _Compared, with_pictures: bool, dry_run: bool) -> Batch:
                 update_products([product for product, _ in changed], _WRITTEN_FIELDS)
                 if insert_products(names, values) < len(found.new):
                     raise _OvertakenError
+    if plan is not None:
+        plan.note_created(found.new)
+        for product, row, what in merged:
+            if what.visible:
+                plan.note_changed(product, row.line, what.changes, what.back)
     batch = Batch(created=len(found.new), placed=found.kept)
     batch.updated = sum(status is Status.UPDATED for _, status in changed)
     batch.unchanged = found.unchanged + len(changed) - batch.updated
@@ -178,27 +194,45 @@ def _extra_of(row: ParsedRow) -> dict[str, str]:
     return {name: value for name, value in row.values.items() if value and name not in FIELD_OF}
 
 
-def _merge(product: Product, row: ParsedRow) -> bool:
-    """Bring a product up to its row; whether people can see a difference."""
+@dataclass(slots=True)
+class _Merged:
+    """What people can see of a merge."""
+
+    back: bool
+    """Whether the product was missing before."""
+    changes: list[Change] = field(default_factory=list)
+
+    @property
+    def visible(self) -> bool:
+        return self.back or bool(self.changes)
+
+
+def _merge(product: Product, row: ParsedRow) -> _Merged:
+    """Bring a product up to its row."""
     before, after = product.source, row.values
-    visible: bool = product.missing_since is not None
+    merged = _Merged(back=product.missing_since is not None)
     product.missing_since = None
     for column, attribute in FIELD_OF.items():
         value = after.get(column)
         if value is None or value == before.get(column):
             continue
-        if getattr(product, attribute) != value:
+        if (former := getattr(product, attribute)) != value:
             setattr(product, attribute, value)
-            visible = True
+            merged.changes.append(Change(column, former, value))
         if column in _PICTURE_COLUMNS:
             # The file names another picture: whatever the product has is to be looked for again,
             # an uploaded one too.
             product.image_source = ""
     extra = _merged_extra(product.extra, before, after)
-    visible = visible or extra != product.extra
-    product.extra = extra
+    if extra != product.extra:
+        merged.changes += [
+            Change(name, str(product.extra.get(name, "")), str(extra.get(name, "")))
+            for name in {**product.extra, **extra}
+            if product.extra.get(name) != extra.get(name)
+        ]
+        product.extra = extra
     product.source = after
-    return visible
+    return merged
 
 
 def _merged_extra(extra: dict[str, str], before: dict[str, str], after: dict[str, str]) -> dict[str, str]:

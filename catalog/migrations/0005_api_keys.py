@@ -4,7 +4,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("catalog", "0003_words")]
+    dependencies = [("catalog", "0004_import_runs")]
 
     operations = [
         migrations.CreateModel(

@@ -13,6 +13,7 @@ from similarity.vectors import Matrix
 K, WIDER = 10, 30
 SAMPLE = 1000
 """How many pictures are asked, where there are more."""
+_CHUNK = 32
 
 
 @dataclass(frozen=True)
@@ -33,30 +34,34 @@ class Quality:
 
 
 def measure(looks: Matrix, cells: Cells) -> Quality:
-    """Of looks (n, dimension) and their cells (n, 2), asked of a sample; ties go to the smaller position."""
+    """Of looks (n, dimension) and their cells (n, 2), asked of a sample."""
     count = len(looks)
+    if count <= 2 * K:
+        return Quality(None, None, None, count)
     asked = np.arange(count)
     if count > SAMPLE:
         asked = np.sort(np.random.default_rng(0).choice(count, SAMPLE, replace=False))
-    if count <= 2 * K:
-        return Quality(None, None, None, count)
     places = cells.astype(np.float64) * [CELL_WIDTH, CELL_HEIGHT]
-    kept, kept_wider, lost = 0, 0, 0.0
-    for one in asked.tolist():
-        near = _order(-(looks @ looks[one]), one)
-        near_on_map = _order(((places - places[one]) ** 2).sum(axis=1), one)
-        kept += len(np.intersect1d(near[:K], near_on_map[:K]))
-        kept_wider += len(np.intersect1d(near[:K], near_on_map[:WIDER]))
-        ranks = np.empty(count, dtype=np.int64)
-        ranks[near] = np.arange(1, count)
-        lost += np.maximum(ranks[near_on_map[:K]] - K, 0).sum()
+    kept, kept_wider, lost = 0, 0, 0
+    for start in range(0, len(asked), _CHUNK):
+        chunk = asked[start : start + _CHUNK]
+        for one, scores in zip(chunk.tolist(), looks[chunk] @ looks.T, strict=True):
+            scores[one] = -np.inf
+            distances = ((places - places[one]) ** 2).sum(axis=1)
+            distances[one] = np.inf
+            near = np.argpartition(-scores, K)[:K]
+            on_map = _nearest(distances, min(WIDER, count - 1))
+            kept += len(np.intersect1d(near, on_map[:K]))
+            kept_wider += len(np.intersect1d(near, on_map))
+            ranks = 1 + (scores > scores[on_map[:K], np.newaxis]).sum(axis=1)
+            lost += int(np.maximum(ranks - K, 0).sum())
     size = len(asked)
     worst = size * K * (2 * count - 3 * K - 1) / 2
     return Quality(round(kept / size / K, 4), round(kept_wider / size / K, 4), round(1 - lost / worst, 4), size)
 
 
-def _order(distances: NDArray[np.floating], own: int) -> NDArray[np.int64]:
-    """All positions but its own, the nearest first."""
-    order = np.argsort(distances, kind="stable")
-    others: NDArray[np.int64] = order[order != own]
-    return others
+def _nearest(distances: NDArray[np.float64], count: int) -> NDArray[np.int64]:
+    """Positions of the `count` smallest, the smallest first."""
+    found = np.argpartition(distances, count - 1)[:count]
+    ordered: NDArray[np.int64] = found[np.argsort(distances[found], kind="stable")]
+    return ordered

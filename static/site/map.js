@@ -301,6 +301,7 @@
       if (document.activeElement === canvas) drawRing(focused, accent);
       drawRing(hovered, ink);
       fill();
+      root.toggleAttribute("data-drawn", !loading && !wanted.length);
     };
     const redraw = () => { due ||= requestAnimationFrame(draw); };
 
@@ -636,6 +637,10 @@
       note.hidden = false;
     };
     const begin = async () => {
+      // The back button may have brought what it looked like.
+      for (const name of ["data-ready", "data-drawn"]) root.removeAttribute(name);
+      for (const part of [card, find("[data-area]"), find("[data-trouble-note]")]) part.hidden = true;
+      setLasso(false);
       root.hidden = false;
       measure();
       try {

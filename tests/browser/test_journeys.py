@@ -12,8 +12,10 @@ from django.core.management import call_command
 from playwright.sync_api import Browser, Page, ViewportSize, expect
 
 from catalog import images
+from catalog.columns import FIELD_OF
 from catalog.models import Product
 from similarity.working import heartbeat
+from tests.catalog.material import row, write_csv
 from tests.conftest import DEMO_CATALOGUE
 from tests.similarity.test_background import work_off
 
@@ -483,3 +485,53 @@ def test_duplicates_are_told_apart_or_hidden_side_by_side_by_keyboard(
     expect(groups).to_have_count(0)
     assert Product.objects.filter(product_id__in=["V0002", "V0021"], hidden=True).count() == 1
     assert complaints == []
+
+
+def test_a_file_is_looked_at_imported_and_its_rejects_are_downloaded(
+    page: Page, shop: str, complaints: list[str], admin_user: Any, tmp_path: Path
+) -> None:
+    first, second = Product.objects.order_by("pk")[:2]
+    rows = [row(first.product_id, "Renamed in the file", **like(first)), row(second.product_id, "", **like(second))]
+    path = write_csv(tmp_path / "spring.csv", [*rows, row("S1", "New this spring")])
+    page.add_init_script(
+        "window.refused = []; document.addEventListener('securitypolicyviolation', (e) => refused.push(e.blockedURI))"
+    )
+    log_in(page, shop)
+    page.goto(f"{shop}/admin/catalog/product/")
+    page.get_by_role("link", name="Import", exact=True).click()
+    page.get_by_label("File", exact=False).first.set_input_files(path)
+    page.get_by_role("button", name="Show what would change").click()
+    expect(page.locator(".tallies li")).to_have_text(
+        ["1 would be created", "1 would change", "0 unchanged", "1 rejected"]
+    )
+    expect(page.locator(".changes del")).to_have_text([first.title])
+    expect(page.locator(".changes ins")).to_have_text(["Renamed in the file"])
+    expect(page.get_by_role("region", name="Rejected rows")).to_contain_text("ProductTitle is empty.")
+    expect(page.get_by_role("region", name="New products")).to_contain_text("New this spring")
+    assert page.evaluate("refused") == []
+    assert Product.objects.count() == 40
+
+    page.get_by_role("button", name="Import exactly this").click()
+    expect(page.locator(".messagelist")).to_contain_text("Imported spring.csv, 3 rows: 1 created, 1 changed")
+    assert set(Product.objects.filter(title__contains=" ").values_list("title", flat=True)) >= {
+        "Renamed in the file",
+        "New this spring",
+    }
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download 1 row").click()
+    text = Path(download.value.path()).read_text(encoding="utf-8-sig")
+    assert f"3,{second.product_id},ProductTitle is empty.," in text
+    assert page.evaluate("refused") == []
+
+    page.goto(f"{shop}/admin/catalog/product/?q=spring")
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Export", exact=True).click()
+    lines = Path(download.value.path()).read_text(encoding="utf-8-sig").splitlines()
+    assert len(lines) == 2
+    assert lines[1].startswith("S1,")
+    assert complaints == []
+
+
+def like(product: Product) -> dict[str, str]:
+    """The other columns as the product has them."""
+    return {column: getattr(product, name) for column, name in FIELD_OF.items() if name not in ("product_id", "title")}

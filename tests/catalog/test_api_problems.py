@@ -52,6 +52,11 @@ def test_what_else_belongs_to_an_error_is_there_too(client: Client, db: None) ->
     assert client.post("/api/v1/products/").headers["WWW-Authenticate"].startswith("Api-Key")
 
 
+def test_whoever_asks_for_the_methods_is_told(client: Client, db: None) -> None:
+    for path in ("/api/v1/products/", "/api/v1/products/1/", "/api/v1/builds/"):
+        assert client.options(path).status_code == 200
+
+
 def test_errors_point_to_what_they_are_about(client: Client, db: None) -> None:
     question = {"like": ["a", 5, {}], "k": 0}
     problem = problem_of(client.post("/api/v1/similar/", json.dumps(question), "application/json"), 400)

@@ -438,9 +438,9 @@ def test_a_database_that_is_not_ready_is_said(tmp_path: Path) -> None:
 
 def test_a_batch_costs_a_handful_of_queries(tmp_path: Path, django_assert_max_num_queries: Any) -> None:
     path = write_csv(tmp_path / "shop.csv", [row(str(number)) for number in range(500)])
-    with django_assert_max_num_queries(20):
+    with django_assert_max_num_queries(23):
         import_catalogue(ImportOptions(path))
-    with django_assert_max_num_queries(10):
+    with django_assert_max_num_queries(13):
         assert import_catalogue(ImportOptions(path)).unchanged == 500
 
 

@@ -11,10 +11,11 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.core.management import call_command
 from django.test import Client
 
-from catalog.models import Product
+from catalog.models import ApiKey, Product
 from similarity import serving
 from similarity.building import build_index
 from similarity.builds import builds_dir, current_manifest
+from similarity.curating import pin
 from tests.problems import errors_of, problem_of
 from tests.processes import environment, run_python
 from tests.similarity.conftest import AddProduct, png
@@ -68,6 +69,65 @@ def test_similar_knows_no_unknown_or_hidden_product(client: Client, shop: dict[s
 def test_similar_without_an_index_is_503_with_the_repair(client: Client, reds_and_blues: dict[str, Product]) -> None:
     answer = client.get("/api/v1/products/red/similar/")
     assert "build_index" in problem_of(answer, 503)["reason"]
+
+
+def test_similar_may_be_kept_a_minute_and_is_asked_about_then(
+    client: Client, shop: dict[str, Product], add_product: AddProduct
+) -> None:
+    first = client.get("/api/v1/products/red/similar/")
+    assert first.headers["Cache-Control"] == "public, max-age=60"
+    known = {"if-none-match": first.headers["ETag"]}
+    assert client.get("/api/v1/products/red/similar/", headers=known).status_code == 304
+    assert client.get("/api/v1/products/blue/similar/", headers=known).status_code == 200
+    pin(shop["red"], shop["blue"])
+    assert client.get("/api/v1/products/red/similar/", headers=known).status_code == 200
+
+
+# --- GET /api/v1/builds/ -----------------------------------------------------------------------
+
+
+def ask_builds(**allowed: bool) -> Any:
+    key = ApiKey.objects.create_key(name="Night", **allowed)[1]
+    return Client(headers={"authorization": f"Api-Key {key}"}).get("/api/v1/builds/")
+
+
+def test_the_stored_builds_are_listed_for_who_has_a_key_for_them(client: Client, shop: dict[str, Product]) -> None:
+    first = current_manifest().id
+    build_index(name="second")
+    answer = ask_builds(builds=True)
+    assert answer.headers["Cache-Control"] == "no-store"
+    listed = answer.json()
+    assert listed["current"] == current_manifest().id
+    assert [build["build"] for build in listed["builds"]] == [current_manifest().id, first]
+    build = listed["builds"][0]
+    assert {name: build[name] for name in ("name", "current", "former", "model", "looks")} == {
+        "name": "second",
+        "current": True,
+        "former": False,
+        "model": "toy",
+        "looks": 4,
+    }
+    assert build["size"] > 0
+    assert build["age_s"] >= 0
+
+
+def test_a_builds_figures_are_those_of_its_report(client: Client, shop: dict[str, Product]) -> None:
+    path = builds_dir() / "reports" / f"{current_manifest().id}.json"
+    path.parent.mkdir(exist_ok=True)
+    report = {"k": 10, "labels": {"colour": {"p_at_k": 0.5}}, "baseline": {"labels": {"colour": {"p_at_k": 0.25}}}}
+    path.write_text(json.dumps(report))
+    (build,) = ask_builds(builds=True).json()["builds"]
+    assert build["figures"] == {"colour": {"precision": 0.5, "plain": 0.25}}
+
+
+def test_builds_are_for_nobody_else(client: Client, admin_client: Client, shop: dict[str, Product]) -> None:
+    for somebody in (client, admin_client):
+        problem_of(somebody.get("/api/v1/builds/"), 401)
+    problem_of(ask_builds(products=True, builds=False), 403)
+
+
+def test_before_the_first_build_the_list_is_empty(db: None) -> None:
+    assert ask_builds(builds=True).json() == {"current": None, "builds": []}
 
 
 # --- POST /api/v1/search/image/ ----------------------------------------------------------------
@@ -192,7 +252,7 @@ django.setup()
 from django.core.management import call_command
 call_command("migrate", verbosity=0)
 from django.test import Client
-from catalog.models import Product
+from catalog.models import ApiKey, Product
 Product.objects.create(product_id="1", title="One")
 client = Client(HTTP_HOST="localhost")
 for path in ("/", "/products/1/", "/api/v1/products/", "/api/v1/index/", "/admin/login/"):
