@@ -39,7 +39,10 @@ PAGES = {
 }
 ADMIN_PAGES = {
     "admin": "/admin/",
+    "admin-products": "/admin/catalog/product/",
+    "admin-import": "/admin/catalog/product/import/",
     "admin-builds": "/admin/similarity/indexbuild/",
+    "admin-duplicates": "/admin/similarity/duplicate/",
     "admin-doubts": "/admin/similarity/labeldoubt/",
 }
 QUALITY, SCALE = 62, 0.5
