@@ -65,7 +65,7 @@ def demo(transactional_db: None, live_server: Any) -> Iterator[Demo]:
     arguments = (str(DEMO_CATALOGUE / "fashion.csv"), "--images", str(DEMO_CATALOGUE / "images"), "--json")
     call_command("import_fashion", *arguments)
     call_command("build_index", model="efficientnet-lite0", no_report=True, verbosity=0)
-    yield Demo(live_server.url, ApiKey.objects.create_key(name="Recipes")[1])
+    yield Demo(live_server.url, ApiKey.objects.create_key(name="Recipes", builds=True)[1])
     serving.reset_index()
 
 
