@@ -14,7 +14,8 @@ CELLS = np.array([(x, y) for y in range(6) for x in range(6)], dtype=np.uint16)
 
 
 def held(polygon: Polygon) -> list[list[int]]:
-    return CELLS[polygon.holds(CELLS)].tolist()
+    cells: list[list[int]] = CELLS[polygon.holds(CELLS)].tolist()
+    return cells
 
 
 def test_a_rectangle_holds_the_cells_whose_centres_are_in_it() -> None:
