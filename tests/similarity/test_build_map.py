@@ -209,7 +209,7 @@ def test_two_at_a_time_are_refused(reds_and_blues: dict[str, Product]) -> None:
 
 def test_a_picture_without_thumbnail_has_its_place(reds_and_blues: dict[str, Product], settings: Any) -> None:
     build_index()
-    (Path(settings.MEDIA_ROOT) / reds_and_blues["rose"].thumbnail.name).unlink()
+    (Path(settings.MEDIA_ROOT) / str(reds_and_blues["rose"].thumbnail)).unlink()
     assert build_map().products == 4
 
 
