@@ -35,6 +35,7 @@ PAGES = {
     "why": "/products/V0001/why/V0018/",
     "pieces": "/like/?like=V0001&like=V0018&unlike=V0007",
     "picture": "/search/picture/?product=V0001&crop=0.15,0.1,0.7,0.45",
+    "map": "/map/#,,,product_type",
     "not-found": "/products/nowhere/",
 }
 ADMIN_PAGES = {
@@ -79,6 +80,7 @@ def served(data_dir: Path) -> Iterator[str]:
     manage("migrate", "-v0")
     manage("import_fashion", str(DEMO / "fashion.csv"), "--images", str(DEMO / "images"))
     manage("build_index", "--model", "efficientnet-lite0")
+    manage("build_map")
     manage("createsuperuser", "--no-input", "--username", USER, "--email", "curator@example.com")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
