@@ -34,7 +34,8 @@ def middle(image: Image.Image, box: tuple[int, int, int, int]) -> np.ndarray:
     """The mean of a box's middle: red, green, blue, alpha."""
     left, top, right, bottom = box
     inner = image.crop((left + (right - left) // 3, top + (bottom - top) // 3, right - 1, bottom - 1))
-    return np.asarray(inner, dtype=float).reshape(-1, 4).mean(axis=0)
+    mean: np.ndarray = np.asarray(inner, dtype=float).reshape(-1, 4).mean(axis=0)
+    return mean
 
 
 def test_each_picture_stands_in_its_cell_in_every_size(paths: list[Path | None]) -> None:
