@@ -70,17 +70,29 @@ class ExtraField(serializers.JSONField):
     """Columns by name."""
 
 
+def absolute(context: Any, path: str) -> str:
+    """A path of this site with its host. The host is worked out once an answer, not three times a product."""
+    if "origin" not in context:
+        context["origin"] = context["request"].build_absolute_uri("/").rstrip("/")
+    return path if "://" in path else f"{context['origin']}{path}"
+
+
+class PictureField(serializers.FileField):
+    """A picture's address."""
+
+    def to_representation(self, value: Any) -> str | None:
+        return absolute(self.context, value.url) if value else None
+
+
 @extend_schema_serializer(examples=[OpenApiExample("A product", EXAMPLE, response_only=True)])
 class ProductSerializer(serializers.ModelSerializer[Product]):
     """A product as visitors may see it."""
 
     extra = ExtraField(read_only=True, help_text="The columns of the file that Vitrine does not know, by name.")
-    image = serializers.FileField(
-        read_only=True, allow_null=True, help_text="Address of the picture; null where there is none."
-    )
+    image = PictureField(read_only=True, allow_null=True, help_text="Address of the picture; null where there is none.")
     image_width = serializers.IntegerField(read_only=True, help_text="In pixels; 0 without picture.")
     image_height = serializers.IntegerField(read_only=True, help_text="In pixels; 0 without picture.")
-    thumbnail = serializers.FileField(
+    thumbnail = PictureField(
         read_only=True, allow_null=True, help_text="Address of a small WebP of the picture, or null."
     )
     image_url = serializers.CharField(
@@ -98,7 +110,7 @@ class ProductSerializer(serializers.ModelSerializer[Product]):
 
     @extend_schema_field(OpenApiTypes.URI)
     def get_url(self, product: Product) -> str:
-        return str(self.context["request"].build_absolute_uri(product.get_absolute_url()))
+        return absolute(self.context, product.get_absolute_url())
 
 
 _ID = OpenApiParameter(
