@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.conf import settings as django_settings
 
 # The browser's driver runs an event loop in the thread of the tests, where Django would refuse the database.
 os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
@@ -24,11 +25,19 @@ def data_dir(tmp_path: Path, settings: Any) -> Path:
 
 
 def use_data_dir(settings: Any, folder: Path) -> Path:
-    settings.DATA_DIR = folder
-    settings.MEDIA_ROOT = folder / "media"
-    folders = {f"{name.upper()}_DIR": folder / name for name in ("spaces", "builds", "maps")}
-    settings.SIMILARITY = {**settings.SIMILARITY, **folders}
+    for name, value in settings_for(folder).items():
+        setattr(settings, name, value)
     return folder
+
+
+def settings_for(folder: Path) -> dict[str, Any]:
+    """What has to be set for everything to be written there."""
+    folders = {f"{name.upper()}_DIR": folder / name for name in ("spaces", "builds", "maps")}
+    return {
+        "DATA_DIR": folder,
+        "MEDIA_ROOT": folder / "media",
+        "SIMILARITY": {**django_settings.SIMILARITY, **folders},
+    }
 
 
 @pytest.fixture(scope="session", autouse=True)

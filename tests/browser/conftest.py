@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+import sqlite3
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.core.cache import cache
 from django.core.management import call_command
+from django.db import connection
+from django.test import override_settings
 from playwright.sync_api import ConsoleMessage, Page
 
 from catalog.models import Product
 from similarity import serving
-from tests.conftest import DEMO_CATALOGUE, use_data_dir
+from similarity.maps.serving import reset_maps
+from tests.conftest import DEMO_CATALOGUE, settings_for
 
 
 def find_chromium() -> str | None:
@@ -40,31 +45,75 @@ def browser_type_launch_args(browser_type_launch_args: dict[str, Any]) -> dict[s
     return {**browser_type_launch_args, "executable_path": chromium, "args": ["--no-sandbox"]}
 
 
+@dataclass(frozen=True)
+class Stock:
+    """A shop that was made once: its database, and the folder of its data. Each test gets a copy, at once."""
+
+    folder: Path
+    database: sqlite3.Connection
+
+    @classmethod
+    def made(cls, folder: Path, blocker: Any, make: Callable[[], object]) -> Stock:
+        """With what `make` does; the database is empty again afterwards."""
+        database = sqlite3.connect(":memory:", check_same_thread=False)
+        with blocker.unblock(), override_settings(**settings_for(folder)):
+            serving.reset_index()
+            make()
+            connection.ensure_connection()
+            connection.connection.backup(database)
+            call_command("flush", verbosity=0, interactive=False)
+        return cls(folder, database)
+
+    def copy_to(self, folder: Path) -> None:
+        """Into the data folder and the database of the running test."""
+        shutil.copytree(self.folder, folder, dirs_exist_ok=True)
+        connection.ensure_connection()
+        self.database.backup(connection.connection)
+        cache.clear()
+        serving.reset_index()
+        reset_maps()
+
+
+def import_and_build(*options: str) -> None:
+    """The demo's products, embedded for real."""
+    images = str(DEMO_CATALOGUE / "images")
+    call_command("import_fashion", str(DEMO_CATALOGUE / "fashion.csv"), "--images", images, *options, "--json")
+    call_command("build_index", model="efficientnet-lite0", verbosity=0)
+
+
 @pytest.fixture(scope="session")
-def kept_data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("browser") / "var"
+def forty(tmp_path_factory: pytest.TempPathFactory, django_db_setup: None, django_db_blocker: Any) -> Stock:
+    folder = tmp_path_factory.mktemp("forty") / "var"
+    return Stock.made(folder, django_db_blocker, lambda: import_and_build("--limit", "40"))
 
 
-@pytest.fixture(autouse=True)
-def data_dir(kept_data_dir: Path, settings: Any) -> Path:
-    """One folder for all these tests: pictures and embeddings are made once, the database is new each time."""
-    return use_data_dir(settings, kept_data_dir)
+@pytest.fixture(scope="session")
+def forty_with_map(forty: Stock, tmp_path_factory: pytest.TempPathFactory, django_db_blocker: Any) -> Stock:
+    folder = tmp_path_factory.mktemp("mapped") / "var"
+
+    def draw() -> None:
+        forty.copy_to(folder)
+        call_command("build_map", verbosity=0)
+
+    return Stock.made(folder, django_db_blocker, draw)
 
 
 @pytest.fixture
-def shop(transactional_db: None, live_server: Any) -> Iterator[str]:
-    """The address of a shop with forty of the demo's products, embedded for real."""
-    cache.clear()
-    serving.reset_index()
-    call_command(
-        "import_fashion",
-        str(DEMO_CATALOGUE / "fashion.csv"),
-        *("--images", str(DEMO_CATALOGUE / "images"), "--limit", "40", "--json"),
-    )
-    call_command("build_index", model="efficientnet-lite0", verbosity=0)
+def shop(transactional_db: None, live_server: Any, forty: Stock, data_dir: Path) -> Iterator[str]:
+    """The address of a shop with forty of the demo's products."""
+    forty.copy_to(data_dir)
     assert Product.objects.count() == 40
     yield live_server.url
     serving.reset_index()
+
+
+@pytest.fixture
+def shop_with_map(transactional_db: None, live_server: Any, forty_with_map: Stock, data_dir: Path) -> Iterator[str]:
+    """The same, with its map."""
+    forty_with_map.copy_to(data_dir)
+    yield live_server.url
+    serving.reset_index()
+    reset_maps()
 
 
 @pytest.fixture

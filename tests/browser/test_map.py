@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from django.core.management import call_command
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from catalog.models import Product
@@ -15,12 +14,6 @@ from similarity.maps import serving
 from similarity.maps.areas import Polygon
 
 Position = tuple[float, float]
-
-
-@pytest.fixture
-def shop_with_map(shop: str) -> str:
-    call_command("build_map", verbosity=0)
-    return shop
 
 
 def open_map(page: Page, shop: str, query: str = "") -> Locator:
@@ -127,8 +120,10 @@ def test_the_wheel_zooms_where_the_pointer_is(page: Page, shop_with_map: str) ->
 def test_near_by_the_products_own_thumbnails_are_drawn(page: Page, shop_with_map: str, complaints: list[str]) -> None:
     column, row = some_cell()
     canvas = open_map(page, shop_with_map, f"#{column + 0.5},{row + 0.5},60")
-    fetched = page.evaluate("() => performance.getEntriesByType('resource').map((each) => each.name)")
-    assert any(product_in((column, row)).thumbnail.url in address for address in fetched)
+    page.wait_for_function(
+        "(name) => performance.getEntriesByType('resource').some((each) => each.name.includes(name))",
+        arg=product_in((column, row)).thumbnail.url,
+    )
     assert colours_at(canvas, place_of(page, canvas, (column, row)))[3] == 255
     assert complaints == []
 

@@ -7,16 +7,15 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
-from django.core.cache import cache
-from django.core.management import call_command
 from playwright.sync_api import Page
 
 from catalog.models import ApiKey, Product
 from similarity import serving
-from tests.conftest import DEMO_CATALOGUE
+from tests.browser.conftest import Stock, import_and_build
 from tests.processes import ROOT
 
 SHOP = "http://127.0.0.1:8000"
@@ -57,14 +56,15 @@ class Demo:
         return recipe.code.replace(SHOP, self.address).replace(KEY, self.key)
 
 
+@pytest.fixture(scope="session")
+def stock(tmp_path_factory: pytest.TempPathFactory, django_db_setup: None, django_db_blocker: Any) -> Stock:
+    return Stock.made(tmp_path_factory.mktemp("demo") / "var", django_db_blocker, import_and_build)
+
+
 @pytest.fixture
-def demo(transactional_db: None, live_server: Any) -> Iterator[Demo]:
+def demo(transactional_db: None, live_server: Any, stock: Stock, data_dir: Path) -> Iterator[Demo]:
     """The shop that `make demo` shows."""
-    cache.clear()
-    serving.reset_index()
-    arguments = (str(DEMO_CATALOGUE / "fashion.csv"), "--images", str(DEMO_CATALOGUE / "images"), "--json")
-    call_command("import_fashion", *arguments)
-    call_command("build_index", model="efficientnet-lite0", no_report=True, verbosity=0)
+    stock.copy_to(data_dir)
     yield Demo(live_server.url, ApiKey.objects.create_key(name="Recipes", builds=True)[1])
     serving.reset_index()
 
