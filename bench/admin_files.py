@@ -69,10 +69,12 @@ def bench(folder: Path, rows: int, rounds: int, words: bool) -> dict[str, Any]:
             step = json.loads(run_python(folder, __file__, "--step", name))
             print(name, step, file=sys.stderr, flush=True)
             found[name].append(step)
+    result: dict[str, Any] = {"rows": rows, "rounds": rounds, "csv_mib": mib(folder / "new.csv")}
+    if words:
+        pairs = zip(found["import"], found["bare_import"], strict=True)
+        result["ratio"] = round(statistics.median(one["seconds"] / bare["seconds"] for one, bare in pairs), 2)
     return {
-        "rows": rows,
-        "rounds": rounds,
-        "csv_mib": mib(folder / "new.csv"),
+        **result,
         "seconds": {name: round(statistics.median(s["seconds"] for s in steps), 2) for name, steps in found.items()},
         "peak_mib": {name: max(s["peak_mib"] for s in steps) for name, steps in found.items()},
     }
