@@ -1,15 +1,12 @@
 #!/usr/bin/env python
 """What a catalogue's file costs through the admin: the preview, the confirmation, the export.
 
-    python bench/admin_files.py [--rows 100000] [--rounds 3] [--words]
+    python bench/admin_files.py [--rows 100000] [--rounds 3]
 
 Everything happens in a folder of its own. Requests go through Django's whole handler (middleware, forms, templates), in
 a process for each step, so that its peak memory is its own; the upload as the test client holds it counts too, and
 `idle` is what such a process takes after one page. `new` is a file for an empty catalogue, `changed` the same with one
 row in a hundred changed. Seconds are medians.
-
-With `--words`, instead: `import_catalogue` of the new file with the triggers that keep the search in words (migration
-0003) and without them.
 """
 
 from __future__ import annotations
@@ -38,7 +35,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--words", action="store_true", help="the import with and without the search's triggers")
     parser.add_argument("--step", choices=sorted(STEPS), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     folder = Path(os.environ.get("VITRINE_DATA_DIR", ""))
@@ -49,20 +45,19 @@ def main() -> None:
         print(json.dumps(STEPS[arguments.step](folder)))
         return
     with tempfile.TemporaryDirectory(prefix="vitrine-bench-") as name:
-        print(json.dumps(bench(Path(name), arguments.rows, arguments.rounds, arguments.words), indent=2))
+        print(json.dumps(bench(Path(name), arguments.rows, arguments.rounds), indent=2))
 
 
-def bench(folder: Path, rows: int, rounds: int, words: bool) -> dict[str, Any]:
+def bench(folder: Path, rows: int, rounds: int) -> dict[str, Any]:
     from import_csv import mib, write_catalogue
 
     write_catalogue(folder / "new.csv", rows)
     write_catalogue(folder / "changed.csv", rows, changed=True)
-    order = ["import", "bare_import"] if words else ["preview_new", "confirm_new", "preview_changed", "confirm_changed"]
-    order += [] if words else ["export", "idle"]
+    order = ["preview_new", "confirm_new", "preview_changed", "confirm_changed", "export", "idle"]
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in order}
     for _ in range(rounds):
         for name in order:
-            if name in ("preview_new", "import", "bare_import"):
+            if name == "preview_new":
                 for database in folder.glob("vitrine.sqlite3*"):
                     database.unlink()
                 run_python(folder, str(ROOT / "manage.py"), "migrate", "-v0")
@@ -134,23 +129,6 @@ def idle(folder: Path) -> dict[str, Any]:
     return measured(0)
 
 
-def plain_import(folder: Path, *, words: bool) -> dict[str, Any]:
-    from django.db import connection
-
-    from catalog.importing.service import ImportOptions, import_catalogue
-
-    if not words:
-        from catalog.words import DROP
-
-        with connection.cursor() as cursor:
-            for statement in DROP:
-                cursor.execute(statement)
-    began = time.perf_counter()
-    import_catalogue(ImportOptions(folder / "new.csv"))
-    connection.close()  # SQLite writes the log's pages back into the file
-    return measured(time.perf_counter() - began)
-
-
 def measured(seconds: float) -> dict[str, Any]:
     unit = 1 if sys.platform == "darwin" else 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
@@ -164,8 +142,6 @@ STEPS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "confirm_changed": confirm,
     "export": export,
     "idle": idle,
-    "import": partial(plain_import, words=True),
-    "bare_import": partial(plain_import, words=False),
 }
 
 if __name__ == "__main__":

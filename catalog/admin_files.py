@@ -210,7 +210,8 @@ class CatalogueFilesMixin(ImportExportMixin):  # type: ignore[misc]  # untyped t
             self.message_user(request, said, messages.ERROR)
             return HttpResponseRedirect(reverse("admin:catalog_product_import"))
         except (CatalogueFileError, ImportRefusedError, DatabaseError) as error:
-            self.message_user(request, f"{error} {_('Nothing was imported.')}", messages.ERROR)
+            nothing = _("Nothing was imported.")
+            self.message_user(request, f"{error} {nothing}", messages.ERROR)
             return HttpResponseRedirect(reverse("admin:catalog_product_import"))
         finally:
             upload.remove()

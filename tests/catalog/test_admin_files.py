@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 from io import StringIO
 from pathlib import Path
@@ -22,6 +23,7 @@ from catalog.importing.runs import imports_dir
 from catalog.importing.service import ImportOptions, import_catalogue
 from catalog.models import ImportRun, Product
 from tests.catalog.material import COLUMNS, row, write_csv
+from tests.processes import run_python
 
 pytestmark = pytest.mark.django_db
 LIST = "admin:catalog_product_changelist"
@@ -416,3 +418,16 @@ def test_past_imports_can_only_be_read(admin_client: Client) -> None:
     assert admin_client.post(reverse("admin:catalog_importrun_delete", args=[run.pk])).status_code == 403
     change = reverse("admin:catalog_importrun_change", args=[run.pk])
     assert admin_client.post(change, {"file_name": "b.csv"}).status_code == 403
+
+
+# --- the bench ----------------------------------------------------------------------------------
+def test_the_bench_runs_as_a_command_and_leaves_the_users_data_alone(tmp_path: Path) -> None:
+    done = run_python(
+        *("bench/admin_files.py", "--rows", "300", "--rounds", "1"),
+        env={"PATH": "", "TMPDIR": str(tmp_path), "VITRINE_DATA_DIR": str(tmp_path / "users")},
+    )
+    report = json.loads(done.stdout)
+    assert report["rows"] == 300
+    steps = {"preview_new", "confirm_new", "preview_changed", "confirm_changed", "export", "idle"}
+    assert set(report["seconds"]) == steps
+    assert list(tmp_path.iterdir()) == []
