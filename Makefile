@@ -7,7 +7,7 @@ PORT ?= 8000
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test lint format screens clean
+.PHONY: help demo test lint format screens vendor clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -34,6 +34,9 @@ format: $(VENV)/dev-installed ## write the style that `make lint` checks
 
 screens: $(VENV)/dev-installed ## screenshots of every page type of the demo, into docs/screens/
 	$(BIN)/python docs/take_screens.py
+
+vendor: ## fetch the pinned files of others (package.json) anew; needs npm
+	$(PYTHON) docs/fetch_vendored.py
 
 clean: ## remove the environment and caches; your data in var/ stays
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
