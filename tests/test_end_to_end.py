@@ -149,7 +149,7 @@ def test_a_broken_index_leaves_the_pages_whole(shop: Shop) -> None:
         assert page.status_code == 200
         assert "being prepared" in page.text
         assert shop.get("/readyz").status_code == 503
-        assert "build_index" in shop.get("/api/v1/products/V0001/similar/").json()["detail"]
+        assert "build_index" in shop.get("/api/v1/products/V0001/similar/").json()["reason"]
     finally:
         server.terminate()
         server.wait(20)
