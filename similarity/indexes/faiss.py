@@ -28,7 +28,7 @@ MEMORY_SHARE = 0.5
 EF_CONSTRUCTION = 100
 FIRST_EFFORT, MOST_EFFORT = 64, 512
 """How many of the nearest a search of a graph keeps in sight (`efSearch`)."""
-NARROW_SHARE, NARROW_ROWS = 0.1, 4096
+NARROW_SHARE, NARROW_ROWS = 0.02, 4096
 """Where no larger share, or no more of them, are asked for, looking at each is as fast as the graph, and certain."""
 SPARE, MOST_SIGHT = 2.0, 1024
 """A graph that is narrowed is asked for so many times what the share lets expect, as long as these are no more."""
