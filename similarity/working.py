@@ -13,7 +13,7 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -72,25 +72,38 @@ def _folder() -> Path:
 
 # --- who is alive ------------------------------------------------------------------------------
 @contextmanager
-def heartbeat(worker_id: str) -> Iterator[None]:
-    """Give signs of life while the block runs."""
-    path = _folder() / f"worker-{worker_id}"
-    path.parent.mkdir(parents=True, exist_ok=True)
+def every(seconds: float, do: Callable[[], object]) -> Iterator[None]:
+    """Do it again and again beside the block, in a thread, first when so many seconds have passed."""
     ended = threading.Event()
 
-    def beat() -> None:
-        while not ended.wait(BEAT_S):
-            with suppress(OSError):  # a full disk is no reason to die
-                path.touch()
+    def run() -> None:
+        while not ended.wait(seconds):
+            do()
 
-    path.touch()
-    thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
+    thread = threading.Thread(target=run, name=getattr(do, "__name__", ""), daemon=True)
     thread.start()
     try:
         yield
     finally:
         ended.set()
         thread.join()
+
+
+@contextmanager
+def heartbeat(worker_id: str) -> Iterator[None]:
+    """Give signs of life while the block runs."""
+    path = _folder() / f"worker-{worker_id}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+
+    def beat() -> None:
+        with suppress(OSError):  # a full disk is no reason to die
+            path.touch()
+
+    path.touch()
+    try:
+        with every(BEAT_S, beat):
+            yield
+    finally:
         path.unlink(missing_ok=True)
 
 

@@ -7,15 +7,13 @@ import os
 import signal
 import threading
 from argparse import ArgumentParser
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from django.core.management import call_command
 from django.db import DatabaseError, connection
 from django_tasks_db.management.commands import db_worker
 
-from similarity.working import ALIVE_S, heartbeat, take_over
+from similarity.working import ALIVE_S, every, heartbeat, take_over
 
 logger = logging.getLogger(__name__)
 
@@ -51,31 +49,18 @@ class Command(db_worker.Command):
                 self.stdout.write("Working in the background; Ctrl-C ends it.")
             take_over()
             call_command("prune_db_task_results", min_age_days=FORGET_AFTER_DAYS, verbosity=0)
-            with _looking_after_others():
+            with every(ALIVE_S, _look_after_others):
                 super().handle(**options)
 
 
-@contextmanager
-def _looking_after_others() -> Iterator[None]:
+def _look_after_others() -> None:
     """A worker that dies while this one lives leaves its tasks to it, once it is known to be dead."""
-    ended = threading.Event()
-
-    def look() -> None:
-        while not ended.wait(ALIVE_S):
-            try:
-                take_over()
-            except DatabaseError as error:  # busy, or away for a moment: there is a next time
-                logger.warning("Nobody could look for tasks of dead workers: %s", error)
-            finally:
-                connection.close()
-
-    thread = threading.Thread(target=look, name="look-after-others", daemon=True)
-    thread.start()
     try:
-        yield
+        take_over()
+    except DatabaseError as error:  # busy, or away for a moment: there is a next time
+        logger.warning("Nobody could look for tasks of dead workers: %s", error)
     finally:
-        ended.set()
-        thread.join()
+        connection.close()
 
 
 def _end_with(parent: int) -> None:
