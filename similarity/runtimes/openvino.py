@@ -30,6 +30,12 @@ logger = logging.getLogger(__name__)
 
 BATCH = 8
 
+# OpenVINO fills its tables of number types when they are first needed, behind a lock of C++ during which Python's own
+# may change hands: of two threads that begin together, each then waits for what the other holds, for ever. So they are
+# filled here, while one thread imports this.
+ov.Type.f32.to_dtype()
+ov.Tensor(np.zeros(1, np.float32))
+
 
 class OpenVinoRuntime(Runtime):
     def best_float(self) -> str:

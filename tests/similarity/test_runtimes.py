@@ -95,6 +95,23 @@ def test_a_network_asks_nobody_and_forks_nothing(tmp_path: Path) -> None:
     assert done.stdout.strip() == "set()"
 
 
+def test_threads_that_begin_together_do_not_wait_for_each_other_for_ever(tmp_path: Path) -> None:
+    """Filling OpenVINO's tables of types, two of them lock each other out: always, where threads change often."""
+    code = (
+        "import sys, threading\n"
+        "sys.setswitchinterval(1e-6)\n"
+        "from similarity.runtimes.openvino import np, ov\n"
+        "together = threading.Barrier(4)\n"
+        "def begin():\n"
+        "    together.wait()\n"
+        "    ov.Type.f32.to_dtype(), ov.Tensor(np.zeros(1, np.float32))\n"
+        "threads = [threading.Thread(target=begin) for _ in range(4)]\n"
+        "[thread.start() for thread in threads]; [thread.join() for thread in threads]\n"
+        "print('done')"
+    )
+    assert run_python("-c", code, env=environment(tmp_path), deadline_s=30).stdout.strip() == "done"
+
+
 def test_a_damaged_conversion_is_made_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     openvino = get_runtime("openvino")
     openvino.open(EMBEDDER.network(), "float32", PREPARED[:1], tmp_path)
