@@ -17,6 +17,7 @@
   const PALETTE = ["#2f7ed8", "#e8792b", "#3f9b4f", "#c5322d", "#8a5cc0", "#8c5a3c", "#e377c2", "#17a2b8", "#c9a800", "#3b4ba8", "#7fb800", "#00806b"];
   const OTHER = "#8b8d90";
   const STEP = 0.12;
+  const CLICK_AFTER_TAP_MS = 500;
 
   const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
   const slug = (text) => text.normalize("NFKD").replace(/[^\w\s-]/g, "").trim().toLowerCase().replace(/[-\s]+/g, "-");
@@ -569,8 +570,12 @@
       else if (pressed) {
         const picture = under(...local(event));
         // A finger covers what it taps: the first tap shows the picture's card, the second one opens it.
-        if (event.pointerType === "touch" && picture !== hovered) hover(picture);
-        else open(picture);
+        if (event.pointerType === "touch" && picture !== hovered) {
+          // The click that a browser makes of the tap comes later, and may find the card, which is a link, in its place.
+          card.classList.add("map__card--fresh");
+          setTimeout(() => card.classList.remove("map__card--fresh"), CLICK_AFTER_TAP_MS);
+          hover(picture);
+        } else open(picture);
       }
       pressed = null;
     };
