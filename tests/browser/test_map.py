@@ -163,17 +163,18 @@ def test_a_lasso_leads_to_the_products_within_it(page: Page, shop_with_map: str,
     cells = serving.get_map().cells.astype(float)
     left, top = np.median(cells, axis=0)
     wanted = {product_in((int(x), int(y))).product_id for x, y in cells if x > left and y > top}
-    assert 3 < len(wanted) < 20
+    assert 0 < len(wanted) < 20  # where they lie differs a little from one time to the next
+    counted = "1 product" if len(wanted) == 1 else f"{len(wanted)} products"
     page.get_by_role("button", name="Lasso").click()
     right, bottom = cells.max(axis=0) + 1
-    corners = [(left + 0.2, top + 0.2), (right, top + 0.2), (right, bottom), (left + 0.2, bottom)]
+    corners = [(left + 0.75, top + 0.75), (right, top + 0.75), (right, bottom), (left + 0.75, bottom)]
     places = [place_of(page, canvas, corner) for corner in corners]
     page.mouse.move(*places[0])
     page.mouse.down()
     for place in places[1:]:
         page.mouse.move(*place, steps=8)
     page.mouse.up()
-    expect(page.locator("[data-area-count]")).to_have_text(f"{len(wanted)} products")
+    expect(page.locator("[data-area-count]")).to_have_text(counted)
     expect(page.get_by_role("button", name="Lasso")).to_have_attribute("aria-pressed", "false")
     page.get_by_role("link", name="Show them").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("area of the map")
@@ -181,7 +182,7 @@ def test_a_lasso_leads_to_the_products_within_it(page: Page, shop_with_map: str,
     assert set(found) == wanted
     page.get_by_role("link", name="Show on the map").click()
     drawn(page)
-    expect(page.locator("[data-area-count]")).to_have_text(f"{len(wanted)} products")
+    expect(page.locator("[data-area-count]")).to_have_text(counted)
     assert complaints == []
 
 
