@@ -167,7 +167,7 @@ def test_a_lasso_leads_to_the_products_within_it(page: Page, shop_with_map: str,
     counted = "1 product" if len(wanted) == 1 else f"{len(wanted)} products"
     page.get_by_role("button", name="Lasso").click()
     right, bottom = cells.max(axis=0) + 1
-    corners = [(left + 0.75, top + 0.75), (right, top + 0.75), (right, bottom), (left + 0.75, bottom)]
+    corners = [(left + 0.2, top + 0.2), (right, top + 0.2), (right, bottom), (left + 0.2, bottom)]
     places = [place_of(page, canvas, corner) for corner in corners]
     page.mouse.move(*places[0])
     page.mouse.down()
