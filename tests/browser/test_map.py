@@ -160,14 +160,15 @@ def test_near_by_an_arrow_goes_from_picture_to_picture(page: Page, shop_with_map
 
 def test_a_lasso_leads_to_the_products_within_it(page: Page, shop_with_map: str, complaints: list[str]) -> None:
     canvas = open_map(page, shop_with_map)
-    cells = serving.get_map().cells.astype(float)
-    left, top = np.median(cells, axis=0)
+    cells = serving.get_map().cells
+    left, top = np.floor(np.median(cells, axis=0))
     wanted = {product_in((int(x), int(y))).product_id for x, y in cells if x > left and y > top}
     assert 0 < len(wanted) < 20  # where they lie differs a little from one time to the next
     counted = "1 product" if len(wanted) == 1 else f"{len(wanted)} products"
     page.get_by_role("button", name="Lasso").click()
-    right, bottom = cells.max(axis=0) + 1
-    corners = [(left + 0.2, top + 0.2), (right, top + 0.2), (right, bottom), (left + 0.2, bottom)]
+    # Well between the centres of cells, and within the outermost ones.
+    left, top, (right, bottom) = left + 1, top + 1, cells.max(axis=0) + 0.9
+    corners = [(left, top), (right, top), (right, bottom), (left, bottom)]
     places = [place_of(page, canvas, corner) for corner in corners]
     page.mouse.move(*places[0])
     page.mouse.down()
