@@ -39,8 +39,9 @@ from catalog.api_writing import (
     give,
     verified,
 )
+from catalog.browsing import Browsing
 from catalog.facets import counted_facets
-from catalog.filters import SEARCH_MAX_LENGTH, SORTS, ProductFilter
+from catalog.filters import SEARCH_MAX_LENGTH, SORTS, ProductFilter, Selection
 from catalog.models import Product
 from catalog.pagination import CursorPages
 from catalog.suggestions import Suggestion, did_you_mean, suggest
@@ -389,9 +390,10 @@ class FacetsView(Cacheable, generics.GenericAPIView[Product]):
 
         An attribute's values are counted over what all the others leave, so that a second one can be chosen.
         """
-        found = self.filter_queryset(self.get_queryset())  # refuses what makes no sense
-        facets = counted_facets(ProductFilter(request.query_params, self.get_queryset()))
-        return Response({"count": found.count(), "facets": FacetSerializer(facets, many=True).data})
+        products = self.get_queryset()
+        self.filter_queryset(products)  # refuses what makes no sense
+        found = Browsing(ProductFilter(request.query_params, products).selection, products)
+        return Response({"count": len(found), "facets": FacetSerializer(counted_facets(found), many=True).data})
 
 
 class SuggestQuery(serializers.Serializer[object]):
@@ -446,6 +448,6 @@ class SuggestView(Cacheable):
         return Response(
             {
                 "suggestions": SuggestionSerializer(found, many=True, context={"request": request}).data,
-                "did_you_mean": None if found else did_you_mean(text, Product.objects.visible()),
+                "did_you_mean": None if found else did_you_mean(Selection({}, q=text)),
             }
         )

@@ -140,15 +140,6 @@ class ProductFilter(django_filters.FilterSet):
         assert order is not None, "the field knows its choices"
         return cast(ProductQuerySet, order.sorted(queryset))
 
-    def narrowed_without(self, one: str) -> ProductQuerySet:
-        """The products after everything asked but this one: a facet, or the search."""
-        found: ProductQuerySet = self.queryset.all()
-        self.form.is_valid()
-        for name, value in self.form.cleaned_data.items():
-            if name not in (one, "sort"):
-                found = self.filters[name].filter(found, value)
-        return found
-
     @property
     def selection(self) -> Selection:
         """What was asked for, as far as it makes sense."""

@@ -5,8 +5,12 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
+import mmap
 from collections.abc import Iterator
+from pathlib import Path
 
+_MADV_WILLNEED, _MADV_POPULATE_READ = 3, 22
+"""Of madvise(2); the latter since Linux 5.14."""
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 """Of mallopt(3)."""
 _KEPT_BYTES = 128 * 2**20
@@ -39,3 +43,24 @@ def collection_paused() -> Iterator[None]:
     finally:
         if was_on:
             gc.enable()
+
+
+def prefault_memory(address: int, size: int) -> None:
+    """Have these bytes of mapped files in memory, and in this process' page table: a first question would fault in a
+    thousand pages, one after another. Where the system cannot, nothing happens."""
+    page = mmap.PAGESIZE
+    first = address // page * page
+    with contextlib.suppress(AttributeError, OSError):
+        madvise = ctypes.CDLL(None, use_errno=True).madvise
+        madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+        if size and madvise(first, address + size - first, _MADV_POPULATE_READ):
+            madvise(first, address + size - first, _MADV_WILLNEED)
+
+
+def peak_mib() -> int | None:
+    """The most memory that this process has had at once, in MiB; None where the system does not say (proc(5))."""
+    try:
+        status = Path("/proc/self/status").read_text()
+        return int(status.partition("VmHWM:")[2].split()[0]) // 1024
+    except (OSError, ValueError, IndexError):
+        return None

@@ -11,10 +11,12 @@ import secrets
 from collections.abc import Sequence
 from functools import reduce
 from operator import or_
+from typing import Any
 
 from django.db import connections, models
 from django.db.models import F, Q
 from django.db.models.expressions import RawSQL
+from django.db.models.functions import Lower
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
@@ -49,10 +51,16 @@ class ProductQuerySet(models.QuerySet["Product"]):
 
     def with_rows(self, rows: Sequence[int]) -> ProductQuerySet:
         """Products whose picture has one of the rows, of which there may be a hundred thousand."""
+        return self.filter(embedding_row__in=self._listed(rows))
+
+    def with_keys(self, keys: Sequence[int]) -> ProductQuerySet:
+        """Products that have one of the primary keys, of which there may be a hundred thousand."""
+        return self.filter(pk__in=self._listed(keys))
+
+    def _listed(self, numbers: Sequence[int]) -> Any:
         if connections[self.db].vendor == "sqlite":  # has a limit of parameters; a list in JSON is one
-            listed = RawSQL("SELECT value FROM json_each(%s)", [json.dumps([int(row) for row in rows])])
-            return self.filter(embedding_row__in=listed)
-        return self.filter(embedding_row__in=rows)
+            return RawSQL("SELECT value FROM json_each(%s)", [json.dumps([int(number) for number in numbers])])
+        return numbers
 
     def search(self, text: str) -> ProductQuerySet:
         """Products in which each of the words begins a word of the title or of an attribute, in any order and
@@ -66,6 +74,15 @@ class ProductQuerySet(models.QuerySet["Product"]):
         for word in asked:
             found = found.filter(reduce(or_, (Q(**{f"{name}__icontains": word}) for name in ("title", *ATTRIBUTES))))
         return found
+
+    def first_found(self, text: str, most: int) -> ProductQuerySet:
+        """Of the first so many products that a search finds, those of this query set; the others are never looked at,
+        however common the words are."""
+        asked = words.split(text)
+        if asked and connections[self.db].vendor == "sqlite":
+            first = RawSQL(words.FIRST_MATCHING, [words.match_expression(asked), most])  # noqa: S611 - bound
+            return self.filter(pk__in=first).order_by("pk")
+        return self.search(text).order_by("pk")[:most]
 
 
 class Product(models.Model):
@@ -136,12 +153,8 @@ class Product(models.Model):
     class Meta:
         ordering = ["id"]
         indexes = [
-            # All that facets, counts and filters ask, in the order in which products come: a narrow copy of the
-            # table, read instead of it. As it grows at its end only, an import writes it almost for nothing.
-            models.Index(
-                fields=["id", *ATTRIBUTES, "hidden", "missing_since"],
-                name="product_facets",
-            ),
+            # By title, in the order of its letters whatever their case (`catalog.filters`).
+            models.Index(Lower("title"), F("id"), name="product_title"),
             # Only products with a picture are looked for by its address (`similarity`); an import of rows
             # writes none of it.
             models.Index(fields=["image_url"], condition=Q(embedding_row__isnull=False), name="product_image_url"),

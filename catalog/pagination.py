@@ -10,7 +10,7 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from dataclasses import dataclass
 from typing import Any, Self
 
-from django.db.models import Q, QuerySet
+from django.db.models import Q
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from rest_framework.exceptions import ValidationError
@@ -19,7 +19,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.utils.urls import remove_query_param, replace_query_param
 
-from catalog.filters import Order, order_of
+from catalog.browsing import BY_KEY, Browsing
+from catalog.filters import Order, ProductFilter, order_of
 
 PAGE_SIZE = 24
 MAX_PAGE_SIZE = 100
@@ -68,8 +69,11 @@ class CursorPages(BasePagination):
         order = order_of(self.sort)
         assert order is not None, "the filter lets no other through"
         self.order = order
-        self.count = None if cursor else queryset.count()
-        self._take(order.sorted(queryset, backwards=bool(cursor and not cursor.after)), cursor, size)
+        # The view has held the parameters against the filter; what they find is told by the columns.
+        products = view.get_queryset()
+        found = Browsing(ProductFilter(request.query_params, products).selection, products)
+        self.count = None if cursor else len(found)
+        self._take(found, cursor, size)
         return self.page
 
     def _cursor(self, text: str | None) -> Cursor | None:
@@ -83,16 +87,18 @@ class CursorPages(BasePagination):
             raise ValidationError({"cursor": [_("The cursor is of another order than `sort`.")]})
         return cursor
 
-    def _take(self, found: QuerySet[Any], cursor: Cursor | None, size: int) -> None:
-        if cursor and cursor.place:
-            found = found.filter(_beyond(self.order, cursor))
-        page = list(found[: size + 1])
+    def _take(self, found: Browsing, cursor: Cursor | None, size: int) -> None:
+        place, forwards = (cursor.place, cursor.after) if cursor else ((), True)
+        if self.sort in BY_KEY:
+            page = found.beside(int(place[0]) if place else None, size + 1, after=forwards)
+        else:
+            products = self.order.sorted(found.sortable(), backwards=not forwards)
+            page = list((products.filter(_beyond(self.order, cursor)) if cursor and place else products)[: size + 1])
         more = len(page) > size
         self.page = page[:size]
-        if cursor and not cursor.after:
+        if not forwards:
             self.page.reverse()
-        came_from = bool(cursor and cursor.place)
-        forwards = not cursor or cursor.after
+        came_from = bool(place)
         self.has_next, self.has_previous = (more, came_from) if forwards else (came_from, more)
 
     def get_paginated_response(self, data: Any) -> Response:

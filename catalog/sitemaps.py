@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.contrib import sitemaps
 from django.db.models import Max
@@ -11,7 +11,10 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.views.decorators.http import require_safe
 
-from catalog.models import Product, ProductQuerySet
+from catalog.browsing import Browsing
+from catalog.columnar import get_columns
+from catalog.filters import Selection
+from catalog.models import Product
 
 if TYPE_CHECKING:
     ProductSitemapBase = sitemaps.Sitemap[Product]
@@ -24,15 +27,20 @@ class ProductSitemap(ProductSitemapBase):
 
     limit = 50_000
 
-    def items(self) -> ProductQuerySet:
-        return Product.objects.visible().order_by("pk").only("product_id", "updated_at")
+    def items(self) -> Any:  # a sequence by its length and slices, which is all that is asked of it
+        return Browsing(Selection({}), Product.objects.visible().only("product_id", "updated_at"))
 
     def lastmod(self, item: Product) -> datetime:
         return item.updated_at
 
     def get_latest_lastmod(self) -> datetime | None:
-        latest: datetime | None = Product.objects.visible().aggregate(latest=Max("updated_at"))["latest"]
+        latest: datetime | None = get_columns().kept("latest change", _latest_change)
         return latest
+
+
+def _latest_change() -> datetime | None:
+    latest: datetime | None = Product.objects.visible().aggregate(latest=Max("updated_at"))["latest"]
+    return latest
 
 
 @require_safe

@@ -12,8 +12,10 @@ from django.urls import reverse
 from django.utils.http import urlencode
 
 from catalog import words
+from catalog.browsing import Browsing
 from catalog.columns import ATTRIBUTES
-from catalog.models import Product, ProductQuerySet
+from catalog.filters import Selection
+from catalog.models import Product
 
 LOOKED_AT = 200
 """Products that suggestions are gathered from, the first that match: the work is bounded, whatever the catalogue's
@@ -41,8 +43,8 @@ def suggest(text: str) -> list[Suggestion]:
     asked = [words.plain(_folded(word)) for word in words.split(text)]
     if not asked:
         return []
-    rows = Product.objects.visible().search(text).order_by("pk").values_list("product_id", "title", *ATTRIBUTES)
-    found = list(rows[:LOOKED_AT])
+    rows = Product.objects.visible().first_found(text, LOOKED_AT).values_list("product_id", "title", *ATTRIBUTES)
+    found = list(rows)
     common = Counter((name, value) for row in found for name, value in zip(ATTRIBUTES, row[2:], strict=True) if value)
     values = [pair for pair, _count in common.most_common() if _has(pair[1], asked)][:MOST_VALUES]
     known = {_folded(value) for _name, value in values} | {" ".join(asked)}
@@ -60,10 +62,10 @@ def suggest(text: str) -> list[Suggestion]:
     ]
 
 
-def did_you_mean(text: str, products: ProductQuerySet) -> str | None:
-    """The text with the catalogue's nearest words in place of unknown ones, where that finds any of the products."""
-    better = words.corrected(text)
-    return better if better and products.search(better).exists() else None
+def did_you_mean(selection: Selection) -> str | None:
+    """Its search with the catalogue's nearest words in place of unknown ones, where that finds any product."""
+    better = words.corrected(selection.q)
+    return better if better and len(Browsing(selection.searching(better), Product.objects.visible())) else None
 
 
 def _searches(found: Sequence[tuple[str, ...]], asked: Sequence[str]) -> list[str]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 from django.conf import settings
-from django.core.paginator import Paginator
+from django.core.paginator import Page, Paginator
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404, render
 from django.utils.http import url_has_allowed_host_and_scheme
@@ -11,6 +13,7 @@ from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_safe
 
 from catalog.api_errors import PROBLEMS
+from catalog.browsing import Browsing
 from catalog.facets import counted_facets
 from catalog.filters import SORTS, ProductFilter
 from catalog.models import Product
@@ -23,14 +26,15 @@ LANGUAGE_KEPT_S = 365 * 24 * 3600
 
 @require_safe
 def grid(request: HttpRequest) -> HttpResponse:
-    """The catalogue, narrowed by what the address asks for. Three queries, four when the menu has aged;
+    """The catalogue, narrowed by what the address asks for. Two queries, and one for words that were not asked lately;
     where nothing was found, a few more for the words that may have been meant."""
-    asked = ProductFilter(request.GET, Product.objects.visible().defer("extra", "source"))
+    visible = Product.objects.visible().defer("extra", "source")
+    selection = ProductFilter(request.GET, visible).selection
+    found = Browsing(selection, visible)
     # A page that does not exist is answered with the nearest one that does.
-    page = Paginator(asked.qs, PRODUCTS_PER_PAGE).get_page(request.GET.get("page"))
-    selection = asked.selection
-    facets = counted_facets(asked)
-    better = None if page.paginator.count else did_you_mean(selection.q, asked.narrowed_without("q"))
+    page: Page[Product] = Paginator(cast(Any, found), PRODUCTS_PER_PAGE).get_page(request.GET.get("page"))
+    facets = counted_facets(found)
+    better = None if len(found) else did_you_mean(selection)
     return render(
         request,
         "catalog/grid.html",

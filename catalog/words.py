@@ -16,6 +16,9 @@ from catalog.columns import ATTRIBUTES
 
 TABLE, VOCABULARY = "catalog_product_words", "catalog_product_vocabulary"
 MATCHING = f"SELECT rowid FROM {TABLE} WHERE {TABLE} MATCH %s"  # noqa: S608 - a constant
+FIRST_MATCHING = f"{MATCHING} ORDER BY rowid LIMIT %s"
+MATCHING_LISTED = f"SELECT group_concat(rowid) FROM {TABLE} WHERE {TABLE} MATCH %s"  # noqa: S608 - a constant
+"""The same as one string, "1,5,7"."""
 MOST_WORDS = 20
 MOST_CORRECTED = 5
 _NEIGHBOURS = 5000
@@ -29,10 +32,11 @@ _LEARN = f"INSERT INTO {TABLE} (rowid, {_NAMES}) VALUES ({_NEW});"  # noqa: S608
 _CHANGED = " OR ".join(f"old.{name} IS NOT new.{name}" for name in ("id", *_COLUMNS))
 
 CREATE = [
-    # Without the sizes of columns, which are for ranking: results come in the catalogue's order. Without indexes of
-    # prefixes: they halve questions of a few milliseconds and make importing a third slower.
+    # Without the sizes of columns, which are for ranking: results come in the catalogue's order. With an index of first
+    # letters, which half of all words may share: at a million products 0.5 instead of 115 ms for the first hits of one.
+    # Those of longer prefixes would gain less, and cost as much in importing.
     f"CREATE VIRTUAL TABLE IF NOT EXISTS {TABLE} USING fts5 ({_NAMES}, content='catalog_product', content_rowid='id',"
-    " tokenize='unicode61 remove_diacritics 2', columnsize=0)",
+    " tokenize='unicode61 remove_diacritics 2', columnsize=0, prefix='1')",
     f"CREATE VIRTUAL TABLE IF NOT EXISTS {VOCABULARY} USING fts5vocab ({TABLE}, 'row')",
     f"CREATE TRIGGER IF NOT EXISTS {TABLE}_insert AFTER INSERT ON catalog_product BEGIN {_LEARN} END",
     f"CREATE TRIGGER IF NOT EXISTS {TABLE}_delete AFTER DELETE ON catalog_product BEGIN {_FORGET} END",

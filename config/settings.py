@@ -77,7 +77,15 @@ SIMILARITY: dict[str, Any] = {
     # What runs networks (auto, torch, openvino), in which numbers (auto, float32, bfloat16, int8).
     "RUNTIME": {"NAME": env.str("VITRINE_RUNTIME", "auto"), "PRECISION": env.str("VITRINE_PRECISION", "auto")},
     # `auto`: exact for small catalogues, a graph for large ones; else a factory string of FAISS: Flat, HNSW32,Flat, …
-    "INDEX": {"BACKEND": "similarity.indexes.faiss.FaissIndex", "FACTORY": env.str("VITRINE_INDEX", "auto")},
+    # MEMORY_MIB: what an index may take before a compact one is chosen. None: half of what is free.
+    "INDEX": {
+        "BACKEND": "similarity.indexes.faiss.FaissIndex",
+        "FACTORY": env.str("VITRINE_INDEX", "auto"),
+        "MEMORY_MIB": env.int("VITRINE_INDEX_MEMORY", None),
+    },
+    # The share of an index's looks that may be younger than it before somebody is told to build again; and whether a
+    # worker then does so by itself.
+    "REBUILD": {"SHARE": env.float("VITRINE_REBUILD_SHARE", 0.1), "AUTO": env.bool("VITRINE_REBUILD_AUTO", False)},
     # The default mix: how much each part of a look weighs.
     "MIX": {"style": 0.3, "kind": 1.2, "colour": 0.8},
     "SPACES_DIR": DATA_DIR / "spaces",

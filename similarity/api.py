@@ -90,6 +90,17 @@ class RelaxedSerializer(serializers.Serializer[Any]):
     to = serializers.ChoiceField(["related", "any"], help_text="Which other values may stand in.")
 
 
+class PlanSerializer(serializers.Serializer[Any]):
+    """How the index was asked once."""
+
+    how = serializers.ChoiceField(["graph", "graph-then-filter", "cells", "one-by-one", "range", "everything"])
+    why = serializers.CharField()
+    selected = serializers.IntegerField(help_text="Looks of the build that might answer.")
+    of = serializers.IntegerField(help_text="Looks of the build.")
+    looked_at = serializers.IntegerField(help_text="Looks that were compared one by one.")
+    instead_of = serializers.CharField(allow_null=True, help_text="What was tried before and found too few.")
+
+
 class AnswerSerializer(serializers.Serializer[Any]):
     product_id = serializers.CharField(allow_null=True)
     mix = serializers.DictField(child=serializers.FloatField())
@@ -97,6 +108,9 @@ class AnswerSerializer(serializers.Serializer[Any]):
     relaxed = RelaxedSerializer(many=True, help_text="The wishes that gave in; fuller matches stand first.")
     min_score = serializers.FloatField(allow_null=True, help_text="The cut-off that was applied.")
     matches = MatchSerializer(many=True)
+    plan = PlanSerializer(
+        many=True, required=False, help_text="With `explain=plan`: how the index was asked, in order."
+    )
 
 
 def _values() -> serializers.ListField:
@@ -167,6 +181,9 @@ class QuestionSerializer(MixSerializer):
         allow_blank=True,
         max_length=SEARCH_MAX_LENGTH,
         help_text="Matches are found by this search in words, too.",
+    )
+    explain = serializers.ChoiceField(
+        ["plan"], required=False, help_text="Say in the answer how the matches were looked for, and why so."
     )
     gender, category, sub_category, product_type, colour, usage = (_values() for _ in products.LABELS)
 
@@ -243,6 +260,8 @@ class IndexStatusSerializer(serializers.Serializer[Any]):
     products = serializers.IntegerField()
     with_picture = serializers.IntegerField()
     waiting = serializers.IntegerField(help_text="Pictures that wait for build_index.")
+    young = serializers.IntegerField(help_text="Looks that are younger than the build and answer beside it.")
+    rebuild_due = serializers.BooleanField(help_text="Whether these are so many that building again is worth it.")
     build = serializers.CharField(allow_null=True)
     model = serializers.CharField(allow_null=True)
     looks = serializers.IntegerField()
@@ -292,7 +311,9 @@ class SimilarView(Cacheable):
         product = products.get_product(product_id)
         if product is None or not product.is_visible:
             raise Http404
-        return _answer(lambda: similar_to(product, **question.validated_data).to_json())
+        asked = dict(question.validated_data)
+        explain = bool(asked.pop("explain", ""))
+        return _answer(lambda: similar_to(product, **asked).to_json(explain=explain))
 
 
 class SeveralView(APIView):
@@ -320,7 +341,8 @@ class SeveralView(APIView):
                 said = gettext("There is no product %(id)s.")
                 raise ValidationError({field: [said % {"id": product_id} for product_id in unknown]})
             asked[field] = [known[product_id] for product_id in asked[field]]
-        return _answer(lambda: similar_to_several(**asked).to_json())
+        explain = bool(asked.pop("explain", ""))
+        return _answer(lambda: similar_to_several(**asked).to_json(explain=explain))
 
 
 class ImageSearchView(APIView):
@@ -347,7 +369,8 @@ class ImageSearchView(APIView):
             image = queries.read_given(upload, address)
         except ImageError as error:
             raise ValidationError({"url" if upload is None else "image": [str(error)]}) from error
-        return _answer(lambda: similar_to_image(crop.of(image), **asked).to_json())
+        explain = bool(asked.pop("explain", ""))
+        return _answer(lambda: similar_to_image(crop.of(image), **asked).to_json(explain=explain))
 
 
 class IndexView(APIView):

@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
+from numpy.typing import NDArray
 
+from catalog.memory import peak_mib
 from similarity import pipeline, products
 from similarity.builds import (
     REPAIR,
@@ -26,8 +28,10 @@ from similarity.builds import (
     open_build,
     readable_manifests,
     store_build,
+    stored_models,
 )
 from similarity.calibration import calibrate, least_alike
+from similarity.cells import Cells, centres_of, in_order, nearest_centres
 from similarity.echoes import echoes_of
 from similarity.embedders import Embedder, get_embedder
 from similarity.fitting import SAMPLE, Adapter, Catalogue, fit_looks, labels_sha256
@@ -37,19 +41,26 @@ from similarity.looks import Layout
 from similarity.products import Pictures
 from similarity.publishing import check_name, is_current, publish, remove_superseded
 from similarity.spaces import Entries, Space
-from similarity.tuning import is_still_chosen, tuned_index
-from similarity.vectors import groups_of
+from similarity.tuning import chosen_factory, is_still_chosen, tuned_index
+from similarity.vectors import Matrix, groups_of
 
 Progress = Callable[[Iterator[pipeline.Batch], int], Iterator[pipeline.Batch]]
 """Wraps the batches of an embedding of so many pictures, to show how far it is."""
 
+Indexing = Callable[[int, int], object]
+"""Told how many looks of how many are in the index."""
+
+TOGETHER = ("category", "sub_category", "product_type")
+"""The labels whose products lie side by side in an index."""
+_CHUNK = 16_384
 STALE_VECTORS, STALE_SHARE = 32, 0.2
 """A space is compacted when more than this many of its vectors, and more than this share, serve no picture."""
 
 
 @dataclass(frozen=True)
 class BuildReport:
-    """What `build_index` did. `index` is the id of the build that holds what the catalogue is now.
+    """What `build_index` did. `index` is the id of the build that holds what the catalogue is now; `peak_mib` is the
+    most memory that the process has had.
 
     `built`: it was made now, and did not lie there already. `published`: it is the one that answers. `changed`: there
     is a new build, or another one answers than before.
@@ -70,6 +81,7 @@ class BuildReport:
     adapter: dict[str, Any]
     kind: dict[str, Any]
     seconds: float
+    peak_mib: int | None
     images_per_s: float | None
 
     def to_json(self) -> dict[str, Any]:
@@ -90,7 +102,7 @@ def chosen_model(default: str | None = None) -> str:
     except NoBuild:
         return default or str(settings.SIMILARITY["DEFAULT_MODEL"])
     except BuildError as error:
-        models = {manifest.model for manifest in readable_manifests()}
+        models = stored_models()
         if len(models) == 1:
             return models.pop()
         raise BuildError(f"{error} --model NAME (which model it was built with can no longer be read)") from error
@@ -120,6 +132,7 @@ def build_index(
     hold: bool = False,
     full: bool = False,
     progress: Progress = lambda batches, total: batches,
+    indexing: Indexing = lambda done, total: None,
     wait_s: float = 0.0,
 ) -> BuildReport:
     """Embed what has no embedding yet, then publish a build over all pictures; a no-op when nothing has changed.
@@ -139,10 +152,13 @@ def build_index(
         pictures = products.current_pictures()
         work = pipeline.plan_work(pictures, spaces, full=full)
         embedded, failed, embedding_s = _embed(work, embedders, spaces, progress)
-        entries = {part: _read_compacted(space, pictures) for part, space in spaces.items()}
+        entries = {
+            part: _read_compacted(space, pictures, None if len(work) else work.held[part])
+            for part, space in spaces.items()
+        }
         name = name or chosen_name(model)
         same = None if full or embedded else _stored_if_same(name, model, spaces, entries, pictures)
-        manifest = same or _store(name, model, embedders, spaces, entries, pictures)
+        manifest = same or _store(name, model, embedders, spaces, entries, pictures, indexing)
         changed = same is None
         if not hold and not is_current(manifest):
             publish(manifest)
@@ -165,6 +181,7 @@ def build_index(
         adapter=manifest.fit["adapter"],
         kind=manifest.fit.get("index", {}),
         seconds=round(time.monotonic() - started, 3),
+        peak_mib=peak_mib(),
         images_per_s=round(embedded / embedding_s, 2) if embedded else None,
     )
 
@@ -211,9 +228,12 @@ def _embed(
     return embedded, failed, time.monotonic() - started
 
 
-def _read_compacted(space: Space, pictures: Pictures) -> Entries:
-    """What the space holds; compacted first where much of it is of pictures that are gone, or was made anew."""
-    held = space.read(verify=True)
+def _read_compacted(space: Space, pictures: Pictures, held: Entries | None) -> Entries:
+    """What the space holds; compacted first where much of it is of pictures that are gone, or was made anew.
+
+    `held`: what was read a moment ago, where nothing was written since.
+    """
+    held = held or space.read(verify=True)
     useful = np.count_nonzero(held.find(pictures.rows, pictures.digests) >= 0)
     if len(held.rows) - useful <= max(STALE_VECTORS, STALE_SHARE * len(held.rows)):
         return held
@@ -254,9 +274,39 @@ def _stored_if_same(
         ):
             with suppress(BuildError):
                 build = open_build(made)
-                if np.array_equal(build.rows, wanted.rows) and np.array_equal(build.digests, wanted.digests):
+                by_row = build.order
+                if np.array_equal(build.rows[by_row], wanted.rows) and np.array_equal(
+                    build.digests[by_row], wanted.digests
+                ):
                     return made
     return None
+
+
+@dataclass(frozen=True, eq=False)
+class _Looks:
+    """The looks of some pictures, composed as they are asked for: never all of them in memory."""
+
+    entries: dict[str, Entries]
+    positions: dict[str, NDArray[np.int64]]
+    layout: Layout
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return (len(next(iter(self.positions.values()))), self.layout.dimension)
+
+    def chunks(self) -> Iterator[Matrix]:
+        for start in range(0, self.shape[0], _CHUNK):
+            yield self.at(slice(start, start + _CHUNK))
+
+    def at(self, some: slice | NDArray[np.int64]) -> Matrix:
+        vectors = {part: held.take(self.positions[part][some]) for part, held in self.entries.items()}
+        looks = self.layout.compose(vectors)
+        if not np.isfinite(looks).all():
+            raise BuildError("Some embeddings are no numbers. Run: python manage.py build_index --full")
+        return looks
+
+    def in_order(self, order: NDArray[np.int64]) -> _Looks:
+        return _Looks(self.entries, {part: at[order] for part, at in self.positions.items()}, self.layout)
 
 
 def _store(
@@ -266,20 +316,22 @@ def _store(
     spaces: dict[str, Space],
     entries: dict[str, Entries],
     pictures: Pictures,
+    indexing: Indexing,
 ) -> Manifest:
-    indexed = _indexed(entries, pictures)
-    positions = {part: held.find(indexed.rows, indexed.digests) for part, held in entries.items()}
-    labels = products.labels_of(indexed.rows)
-    layout, adapter = _fit(entries, positions, indexed, labels)
-    looks = np.empty((len(indexed), layout.dimension), dtype=np.float32)
-    for start in range(0, len(indexed), 8192):
-        chunk = slice(start, start + 8192)
-        looks[chunk] = layout.compose({part: held.take(positions[part][chunk]) for part, held in entries.items()})
-    if not np.isfinite(looks).all():
-        raise BuildError("Some embeddings are no numbers. Run: python manage.py build_index --full")
-    index, tuning = tuned_index(looks, layout)
-    near_duplicates = _near_duplicates(embedders, spaces, entries, layout, indexed)
-    calibration = calibrate(looks, groups_of(indexed.digests), layout, index, near_duplicates)
+    pictures = _indexed(entries, pictures)
+    positions = {part: held.find(pictures.rows, pictures.digests) for part, held in entries.items()}
+    labels = products.labels_of(pictures.rows)
+    layout, adapter = _fit(entries, positions, pictures, labels)
+    near_duplicates = _near_duplicates(embedders, spaces, entries, layout, pictures)
+    labels_of_all = labels_sha256(labels)
+    del labels
+    looks = _Looks(entries, positions, layout)
+    order, starts = _arranged(looks, pictures)
+    looks, pictures = looks.in_order(order), Pictures(pictures.rows[order], pictures.digests[order])
+    count = len(pictures)
+    index, tuning = tuned_index(looks, layout, lambda done: indexing(done, count))
+    cells = Cells.of(index, starts) if starts is not None and not index.exact else None
+    calibration = calibrate(groups_of(pictures.digests), layout, index, near_duplicates, cells)
     return store_build(
         Ingredients(
             name=name,
@@ -289,17 +341,35 @@ def _store(
             seen={part: (len(held.rows), held.checksum(len(held.rows))) for part, held in entries.items()},
             layout=layout,
             index=index,
-            rows=indexed.rows,
-            digests=indexed.digests,
-            labels_sha256=labels_sha256(labels),
+            rows=pictures.rows,
+            digests=pictures.digests,
+            labels_sha256=labels_of_all,
             fit={
                 "weights": default_weights(),
                 "adapter": adapter.to_json(),
                 "calibration": calibration.to_json(),
                 "index": tuning.to_json(),
             },
+            cells=cells,
         )
     )
+
+
+def _arranged(looks: _Looks, pictures: Pictures) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
+    """The order (n,) in which looks come into the index, and where its cells begin; None where it needs none.
+
+    By label, so that what filters ask for lies together, and then by what is alike.
+    """
+    codes = products.label_codes(pictures.rows)
+    keys = [codes[name][0] for name in TOGETHER]
+    count, dimension = looks.shape
+    centres = None
+    if chosen_factory(count, dimension) != FLAT:
+        some = np.sort(np.random.default_rng(0).permutation(count)[:SAMPLE])
+        centres = centres_of(get_engine(), looks.at(some), count)
+    if centres is None:
+        return in_order(keys, pictures.rows)[0], None
+    return in_order([*keys, nearest_centres(looks, centres)], pictures.rows)
 
 
 def _near_duplicates(

@@ -6,8 +6,12 @@
         manifest.json              what it is made of, and size and SHA-256 of every file
         faiss.index                the engine's file
         rows.npy, digests.npy      (n,) int64 and (n, 32) uint8: whose look stands at each position
+        order.npy                  (n,) int64: the positions in ascending order of their rows
+        cells-starts.npy, …        where looks that are alike lie (`similarity.cells`); approximate indexes only
         style-mean.npy, …          the transforms of the parts that have them
       reports/                     how good each was found to be (`similarity.reports`)
+
+Beside them lies verified/, with a note for each build whose files were found to be what its manifest says.
 
 A build is written under a name that nobody reads, flushed, renamed, and only then named by CURRENT, which is renamed
 into place too. Several builds lie side by side; `similarity.publishing` decides which answers and which are kept.
@@ -34,9 +38,11 @@ import numpy as np
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from filelock import FileLock, Timeout
+from numpy.typing import NDArray
 
 from catalog.files import fsync, replace_file
 from similarity.calibration import Calibration
+from similarity.cells import Cells
 from similarity.embedders import Identity
 from similarity.embedders.base import file_sha256
 from similarity.indexes import VectorIndex, VectorIndexError, get_engine
@@ -45,8 +51,9 @@ from similarity.vectors import Digests, Rows
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 2
+FORMAT = 3
 MAX_NAME = 64
+CELLS = ("starts", "centroids", "spreads")
 TRANSFORMS = ("mean", "basis")
 """The arrays of a part, each in a file of its own."""
 REPAIR = "Run: python manage.py build_index"
@@ -119,13 +126,25 @@ class Publication:
 
 @dataclass(frozen=True)
 class Build:
-    """An opened build. Line i of `rows` (n,) and `digests` (n, 32) belongs to position i of the index."""
+    """An opened build. Line i of `rows` (n,) and `digests` (n, 32) belongs to position i of the index; `order` (n,) are
+    the positions by ascending row. All of it is mapped, and its pages are shared with other processes.
+    """
 
     manifest: Manifest
     layout: Layout
     index: VectorIndex
     rows: Rows
     digests: Digests
+    order: NDArray[np.int64]
+    cells: Cells | None = None
+
+    def positions_of(self, rows: Rows) -> NDArray[np.int64]:
+        """Where the looks of these rows (m,) stand, -1 where they do not. (m,) int64."""
+        if not len(self.rows):
+            return np.full(len(rows), -1, dtype=np.int64)
+        at = np.minimum(np.searchsorted(self.rows, rows, sorter=self.order), len(self.rows) - 1)
+        positions: NDArray[np.int64] = self.order[at]
+        return np.where(self.rows[positions] == rows, positions, -1)
 
     @cached_property
     def calibration(self) -> Calibration:
@@ -196,6 +215,15 @@ def readable_manifests() -> Iterator[Manifest]:
             yield read_manifest(path.parent.name)
 
 
+def stored_models() -> set[str]:
+    """The models of the builds that are kept, also of those that another version of Vitrine has written."""
+    models = set()
+    for path in builds_dir().glob("[0-9]*/manifest.json"):
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            models.add(str(json.loads(path.read_text())["model"]))
+    return models
+
+
 @contextmanager
 def build_lock(wait_s: float = 0.0) -> Iterator[None]:
     """Held by the one process that embeds and builds; a second one waits for it, then BuilderBusy names the first."""
@@ -225,6 +253,7 @@ class Ingredients:
     digests: Digests
     labels_sha256: str
     fit: dict[str, Any]
+    cells: Cells | None = None
 
 
 def store_build(made: Ingredients) -> Manifest:
@@ -242,6 +271,7 @@ def store_build(made: Ingredients) -> Manifest:
         shutil.rmtree(aside, ignore_errors=True)
         raise
     fsync(root)
+    _note_verified(manifest, {name: _state_of(root / build_id / name) for name in manifest.files})
     return manifest
 
 
@@ -251,6 +281,10 @@ def _write_build(aside: Path, build_id: str, now: datetime, made: Ingredients) -
     index.save(aside)
     np.save(aside / "rows.npy", made.rows, allow_pickle=False)
     np.save(aside / "digests.npy", made.digests, allow_pickle=False)
+    np.save(aside / "order.npy", np.argsort(made.rows), allow_pickle=False)
+    if made.cells is not None:
+        for name in CELLS:
+            np.save(aside / f"cells-{name}.npy", getattr(made.cells, name), allow_pickle=False)
     for part in layout.parts:
         for name in TRANSFORMS:
             if (array := getattr(part, name)) is not None:
@@ -300,8 +334,10 @@ def open_build(manifest: Manifest) -> Build:
     verify(manifest)
     folder = builds_dir() / manifest.id
     try:
-        rows = np.load(folder / "rows.npy", allow_pickle=False)
-        digests = np.load(folder / "digests.npy", allow_pickle=False)
+        rows, digests, order = (_mapped(folder / f"{name}.npy") for name in ("rows", "digests", "order"))
+        cells = None
+        if f"cells-{CELLS[0]}.npy" in manifest.files:
+            cells = Cells(*(_mapped(folder / f"cells-{name}.npy") for name in CELLS))
         layout = Layout(
             tuple(
                 Part(
@@ -321,16 +357,62 @@ def open_build(manifest: Manifest) -> Build:
         index = get_engine(manifest.engine).load(folder)
     except (OSError, ValueError, KeyError, VectorIndexError, ImproperlyConfigured) as error:
         raise BuildError(f"The build in {folder} cannot be opened ({error}). {REPAIR}") from error
-    shapes = (len(rows), len(digests), index.count, index.dimension, layout.dimension)
-    if shapes != (manifest.count,) * 3 + (manifest.dimension,) * 2:
+    shapes = (len(rows), len(digests), len(order), index.count, index.dimension, layout.dimension)
+    if shapes != (manifest.count,) * 4 + (manifest.dimension,) * 2:
         raise BuildError(f"The files of the build in {folder} do not belong together. {REPAIR}")
-    return Build(manifest, layout, index, rows, digests)
+    return Build(manifest, layout, index, rows, digests, order, cells)
 
 
-def verify(manifest: Manifest) -> None:
-    """Raises BuildError where a file of the build is not what its manifest says."""
+def _mapped(path: Path) -> NDArray[Any]:
+    return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+
+
+def verify(manifest: Manifest, *, anew: bool = False) -> None:
+    """Raises BuildError where a file of the build is not what its manifest says.
+
+    Reading all of a large build takes seconds, and every process of a machine would: what one has found is noted, with
+    what the system says of each file (size, times, inode), and holds for as long as it says the same. Whoever writes to
+    a file, or puts another in its place, changes that. A disk that forgets does not: with `anew`, all is read again.
+    """
+    folder = builds_dir() / manifest.id
+    state = {name: _state_of(folder / name) for name in manifest.files}
+    if not anew and None not in state.values() and _noted(manifest) == state:
+        return
     for name, expected in manifest.files.items():
-        _verify_file(builds_dir() / manifest.id / name, expected["size"], expected["sha256"])
+        _verify_file(folder / name, expected["size"], expected["sha256"])
+    _note_verified(manifest, state)
+
+
+def _state_of(path: Path) -> list[int] | None:
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
+
+
+def _note_path(build_id: str) -> Path:
+    return builds_dir() / "verified" / f"{build_id}.json"
+
+
+def _noted(manifest: Manifest) -> dict[str, Any] | None:
+    """The state in which the files of this very manifest were found to be right."""
+    try:
+        note = json.loads(_note_path(manifest.id).read_text())
+        return dict(note["files"]) if note["manifest_sha256"] == _manifest_sha256(manifest.id) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _note_verified(manifest: Manifest, state: dict[str, list[int] | None]) -> None:
+    with suppress(OSError):  # where nothing can be written, every process verifies for itself
+        note = {"manifest_sha256": _manifest_sha256(manifest.id), "files": state}
+        _note_path(manifest.id).parent.mkdir(exist_ok=True)
+        replace_file(_note_path(manifest.id), json.dumps(note).encode())
+
+
+def _manifest_sha256(build_id: str) -> str:
+    return file_sha256(manifest_path(build_id))
 
 
 def _verify_file(path: Path, size: int, sha256: str) -> None:
@@ -346,3 +428,6 @@ def _remove_unfinished() -> None:
     """What a killed builder left. Only the holder of the build lock comes here."""
     for path in builds_dir().glob(".unfinished-*"):
         shutil.rmtree(path, ignore_errors=True)
+    for path in builds_dir().glob("verified/*.json"):
+        if not (builds_dir() / path.stem).is_dir():
+            path.unlink(missing_ok=True)

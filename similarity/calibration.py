@@ -4,24 +4,30 @@ much an approximate index loses far from the default mix. Pure NumPy.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from similarity import modes
+from similarity.cells import Cells
 from similarity.indexes import VectorIndex
+from similarity.indexes.base import CHUNK
 from similarity.looks import Layout
 from similarity.mix import Mix
+from similarity.planning import least_slack
 from similarity.vectors import Matrix, unit
 
 QUERIES = 256
 """Looks that cut-offs and recall are measured with."""
 MANY, QUERIES_OF_MANY = 100_000, 128
 """Of more looks than that, fewer are asked with: each is held against all."""
-_CHUNK = 65_536
+FAR_QUERIES = 64
+"""Of these, so many are also asked among what lies far from them."""
 SHOWN = 12
 """The match, counted from the best, whose score decides what is still shown."""
 ODD_SHARE = 0.02
@@ -37,11 +43,14 @@ ECHO_SHARE = 0.02
 
 @dataclass(frozen=True)
 class MixFacts:
-    """Of one mix: the score below which matches are not shown, None where unknown; recall@10 of the index."""
+    """Of one mix: the score below which matches are not shown, None where unknown; recall@10 of the index; the slack
+    with which its cells are gone through (`planning.least_slack`), None where it has none.
+    """
 
     mix: Mix
     cutoff: float | None
     recall: float
+    slack: float | None = None
 
 
 @dataclass(frozen=True)
@@ -61,36 +70,56 @@ class Calibration:
 
     def cutoff(self, mix: Mix) -> float | None:
         """The score below which matches under this mix are not shown; None where it was not measured."""
-        nearest = self._nearest(mix)
-        return nearest.cutoff if nearest and _angle_cosine(nearest.mix, mix) > 0.9999 else None
+        nearest, cosine = self._nearest(mix)
+        return nearest.cutoff if nearest and cosine > 0.9999 else None
 
-    def is_exact_needed(self, mix: Mix) -> bool:
-        """Whether the index loses too much under the mix: below recall .99 where it was measured nearest to it."""
-        nearest = self._nearest(mix)
-        return nearest is not None and nearest.recall < LEAST_RECALL
+    def way_of(self, mix: Mix) -> tuple[bool, float | None]:
+        """(whether the index alone loses too much under the mix, the slack of its cells), as measured nearest to it."""
+        nearest, _ = self._nearest(mix)
+        return (nearest.recall < LEAST_RECALL, nearest.slack) if nearest else (False, None)
 
-    def _nearest(self, mix: Mix) -> MixFacts | None:
-        return max(self.mixes, key=lambda facts: _angle_cosine(facts.mix, mix), default=None)
+    def _nearest(self, mix: Mix) -> tuple[MixFacts | None, float]:
+        if not self.mixes:
+            return None, 0.0
+        names, directions = self._directions
+        asked = np.array([mix.get(name, 0.0) for name in names])
+        cosines = directions @ asked
+        best = int(cosines.argmax())
+        return self.mixes[best], float(cosines[best]) / math.hypot(*mix.values())
+
+    @cached_property
+    def _directions(self) -> tuple[tuple[str, ...], NDArray[np.float64]]:
+        """The parts' names, and each mix as a direction (m, parts) of length 1."""
+        names = tuple(sorted({name for facts in self.mixes for name in facts.mix}))
+        weights = np.array([[facts.mix.get(name, 0.0) for name in names] for facts in self.mixes], dtype=np.float64)
+        return names, weights / np.linalg.norm(weights, axis=1, keepdims=True)
 
 
 def calibrate(
-    looks: Matrix, groups: NDArray[np.int64], layout: Layout, index: VectorIndex, near_duplicates: Mapping[str, float]
+    groups: NDArray[np.int64],
+    layout: Layout,
+    index: VectorIndex,
+    near_duplicates: Mapping[str, float],
+    cells: Cells | None = None,
 ) -> Calibration:
-    """Measure looks (n, dimension), of the pictures `groups` (n,), in their index, on every mix that pages offer."""
-    if not len(looks):
+    """Measure an index of looks of the pictures `groups` (n,), on every mix that pages offer."""
+    if not index.count:
         return Calibration(near_duplicates, ())
-    asked = sample_of(len(looks))
-    facts = []
+    asked = sample_of(index.count)
+    looks = index.reconstruct(asked)
+    measured, facts = [], []
     for mix in modes.grid(layout.default_mix):
-        queries: Matrix = looks[asked] * layout.query_weights(mix)
+        queries: Matrix = looks * layout.query_weights(mix)
         heard = queries.any(axis=1)
         if not heard.any():
             continue
-        own = groups[asked[heard]]
-        cutoff = _cutoff(queries[heard], own, looks, groups) if len(looks) >= LEAST_LOOKS else None
-        recall = 1.0 if index.exact else recall_of(index, queries[heard], exact_tenth(queries[heard], looks))
+        queries, own = queries[heard], groups[asked[heard]]
+        cutoff = _cutoff(queries, own, index, groups) if index.count >= LEAST_LOOKS else None
+        recall = 1.0 if index.exact else recall_of(index, queries, exact_tenth(queries, index))
         facts.append(MixFacts(dict(mix), cutoff, recall))
-    return Calibration(near_duplicates, facts)
+        measured.append(queries[:FAR_QUERIES])
+    slacks = least_slack(index, cells, measured) if cells is not None else [None] * len(facts)
+    return Calibration(near_duplicates, [replace(each, slack=slack) for each, slack in zip(facts, slacks, strict=True)])
 
 
 def least_alike(originals: Matrix, echoes: Matrix) -> float | None:
@@ -137,9 +166,9 @@ def sample_of(count: int) -> NDArray[np.int64]:
     return np.random.default_rng(0).permutation(count)[: QUERIES if count <= MANY else QUERIES_OF_MANY]
 
 
-def exact_tenth(queries: Matrix, looks: Matrix) -> NDArray[np.float32]:
-    """(q,) the score of the tenth best of all looks, or of the last where there are fewer."""
-    return _kth_best(queries, looks, min(RECALL_AT, len(looks)), lambda scores, chunk: scores)
+def exact_tenth(queries: Matrix, index: VectorIndex) -> NDArray[np.float32]:
+    """(q,) the score of the tenth best of all its looks, or of the last where there are fewer."""
+    return _kth_best(queries, index, min(RECALL_AT, index.count), lambda scores, chunk: scores)
 
 
 def recall_of(index: VectorIndex, queries: Matrix, tenth: NDArray[np.float32]) -> float:
@@ -148,11 +177,11 @@ def recall_of(index: VectorIndex, queries: Matrix, tenth: NDArray[np.float32]) -
     return round(float((found >= tenth[:, np.newaxis] - 1e-5).mean()), 4)
 
 
-def _cutoff(queries: Matrix, own: NDArray[np.int64], looks: Matrix, groups: NDArray[np.int64]) -> float:
+def _cutoff(queries: Matrix, own: NDArray[np.int64], index: VectorIndex, groups: NDArray[np.int64]) -> float:
     """What the twelfth match of all but a few products reaches; copies of the picture asked with are none."""
     shown = _kth_best(
         queries,
-        looks,
+        index,
         SHOWN,
         lambda scores, chunk: np.where(own[:, np.newaxis] == groups[chunk], np.float32(-np.inf), scores),
     )
@@ -160,18 +189,14 @@ def _cutoff(queries: Matrix, own: NDArray[np.int64], looks: Matrix, groups: NDAr
     return round(float(np.quantile(reached, ODD_SHARE)), 4) if len(reached) else 0.0
 
 
-def _kth_best(queries: Matrix, looks: Matrix, k: int, seen: Callable[[Matrix, slice], Matrix]) -> NDArray[np.float32]:
+def _kth_best(
+    queries: Matrix, index: VectorIndex, k: int, seen: Callable[[Matrix, slice], Matrix]
+) -> NDArray[np.float32]:
     """(q,) the k-th largest of `seen(scores, chunk)` over all looks, a chunk of them in memory at a time."""
     best = np.full((len(queries), k), -np.inf, dtype=np.float32)
-    for start in range(0, len(looks), _CHUNK):
-        chunk = slice(start, start + _CHUNK)
-        scores = np.concatenate([best, seen(queries @ looks[chunk].T, chunk)], axis=1)
+    for start in range(0, index.count, CHUNK):
+        chunk = slice(start, min(start + CHUNK, index.count))
+        scores = np.concatenate([best, seen(queries @ index.chunk(chunk.start, chunk.stop).T, chunk)], axis=1)
         best = -np.partition(-scores, k - 1, axis=1)[:, :k]
     kth: NDArray[np.float32] = best.min(axis=1)
     return kth
-
-
-def _angle_cosine(one: Mix, other: Mix) -> float:
-    names = sorted({*one, *other})
-    a, b = (np.array([mix.get(name, 0.0) for name in names]) for mix in (one, other))
-    return float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))

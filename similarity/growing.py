@@ -3,10 +3,14 @@
 A new look lies between a real one and some of its neighbours, as a piece of the same kind would, and a little off, in
 the directions in which its neighbours differ from it. How far off is found by trial: grown looks, as many as the real
 ones, are as like their nearest as those are to theirs. A share of them are nearly copies, as in real catalogues.
+
+A look so made is a weighted sum of real ones. The same sum of what other spaces say of these is that product's vector
+there, so that a grown product is of one piece.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,8 +25,10 @@ COPIES = 0.2
 COPY_NOISE = 0.05
 """A near copy's distance from what it copies, where a whole look's length is 1."""
 RANKS = (1, 10, 100)
+LOCAL = 20
+"""Neighbours that tell how many dimensions a place has."""
 _SAMPLE = 2000
-_CHUNK = 16_384
+_CHUNK = 8192
 
 
 @dataclass(frozen=True)
@@ -51,40 +57,59 @@ class Seeds:
         return cls(looks, nearest, (low + high) / 2)
 
 
+@dataclass(frozen=True, eq=False)
+class Growth:
+    """Some grown products: the real one (m,) that each is of the kind of, and the weights (m, n) of the real ones that
+    it is made of. Those that are `copies` (m,) of others are a little off in every space on its own."""
+
+    parents: NDArray[np.int64]
+    weights: Matrix
+    copies: NDArray[np.bool_]
+    random: np.random.Generator
+
+    def of(self, vectors: Matrix) -> Matrix:
+        """What a space that has vectors (n, dim) of the real products has of the grown ones: (m, dim) at length 1."""
+        grown = unit(self.weights @ vectors)
+        noise = self.random.normal(size=(int(self.copies.sum()), vectors.shape[1])).astype(np.float32)
+        grown[self.copies] = unit(grown[self.copies] + COPY_NOISE * unit(noise))
+        return grown
+
+
+def growths(seeds: Seeds, count: int, seed: int = 0, *, copies: float = COPIES) -> Iterator[Growth]:
+    """`count` products, some at a time."""
+    random = np.random.default_rng(seed)
+    for start in range(0, count, _CHUNK):
+        size = min(_CHUNK, count - start)
+        of = random.integers(0, len(seeds.looks), size)
+        weights = np.zeros((size, len(seeds.looks)), dtype=np.float32)
+        line = np.arange(size)
+        shares = random.dirichlet(np.ones(PARENTS + 1), size).astype(np.float32)
+        around = seeds.nearest[of[:, np.newaxis], random.integers(0, NEIGHBOURS, (size, PARENTS))]
+        np.add.at(weights, (line, of), shares[:, 0])
+        for place in range(PARENTS):
+            np.add.at(weights, (line, around[:, place]), shares[:, place + 1])
+        steps = random.normal(size=(size, NEIGHBOURS)).astype(np.float32) * np.float32(seeds.noise / NEIGHBOURS**0.5)
+        for place in range(NEIGHBOURS):
+            np.add.at(weights, (line, seeds.nearest[of, place]), steps[:, place])
+        np.add.at(weights, (line, of), -steps.sum(axis=1))
+        copied = random.permutation(size)[: int(copies * size)]
+        originals = np.setdiff1d(line, copied)
+        if len(originals):
+            source = originals[random.integers(0, len(originals), len(copied))]
+            weights[copied], of[copied] = weights[source], of[source]
+        yield Growth(of, weights, np.isin(line, copied) & bool(len(originals)), random)
+
+
 def grow(seeds: Seeds, count: int, seed: int = 0, *, copies: float = COPIES) -> tuple[Matrix, NDArray[np.int64]]:
     """`count` looks (count, dim) at length 1, and the real look (count,) that each is of the kind of."""
-    random = np.random.default_rng(seed)
-    n, dim = seeds.looks.shape
-    grown = np.empty((count, dim), dtype=np.float32)
-    parents = random.integers(0, n, count)
-    for start in range(0, count, _CHUNK):
-        chunk = slice(start, min(start + _CHUNK, count))
-        of = parents[chunk]
-        size = len(of)
-        around = seeds.nearest[of[:, np.newaxis], random.integers(0, NEIGHBOURS, (size, PARENTS))]
-        shares = random.dirichlet(np.ones(PARENTS + 1), size).astype(np.float32)
-        mixed = shares[:, :1] * seeds.looks[of]
-        for place in range(PARENTS):
-            mixed += shares[:, place + 1, np.newaxis] * seeds.looks[around[:, place]]
-        off = np.zeros_like(mixed)
-        for place in range(NEIGHBOURS):
-            step = random.normal(size=(size, 1)).astype(np.float32)
-            off += step * (seeds.looks[seeds.nearest[of, place]] - seeds.looks[of])
-        grown[chunk] = unit(mixed + seeds.noise * off / np.sqrt(np.float32(NEIGHBOURS)))
-    _copy_some(grown, parents, int(copies * count), random)
+    grown = np.empty((count, seeds.looks.shape[1]), dtype=np.float32)
+    parents = np.empty(count, dtype=np.int64)
+    done = 0
+    for some in growths(seeds, count, seed, copies=copies):
+        at = slice(done, done + len(some.parents))
+        grown[at], parents[at] = some.of(seeds.looks), some.parents
+        done = at.stop
     return grown, parents
-
-
-def _copy_some(grown: Matrix, parents: NDArray[np.int64], count: int, random: np.random.Generator) -> None:
-    """Make so many of the looks near copies of others."""
-    order = random.permutation(len(grown))
-    copies, originals = order[:count], order[count:]
-    if not len(originals):
-        return
-    of = originals[random.integers(0, len(originals), len(copies))]
-    noise = random.normal(size=(len(copies), grown.shape[1])).astype(np.float32)
-    grown[copies] = unit(grown[of] + COPY_NOISE * unit(noise))
-    parents[copies] = parents[of]
 
 
 def likeness(looks: Matrix) -> dict[int, float]:
@@ -92,6 +117,15 @@ def likeness(looks: Matrix) -> dict[int, float]:
     ranks = [rank for rank in RANKS if rank < len(looks)]
     scores = np.sort(looks @ looks.T, axis=1)[:, ::-1]
     return {rank: float(np.median(scores[:, rank])) for rank in ranks}
+
+
+def local_dimension(looks: Matrix) -> float:
+    """How many dimensions the surroundings of looks (n, dim) at length 1 have, in the median (Levina and Bickel,
+    "Maximum likelihood estimation of intrinsic dimension", 2004)."""
+    cosines = np.sort(looks @ looks.T, axis=1)[:, ::-1][:, 1 : LOCAL + 1]
+    distances = np.sqrt(np.maximum(2 - 2 * cosines, 1e-12))
+    logs = np.log(distances[:, -1:] / distances[:, :-1]).mean(axis=1)
+    return float(np.median(1 / np.maximum(logs, 1e-6)))
 
 
 def _nearest(queries: Matrix, looks: Matrix, k: int) -> NDArray[np.int64]:

@@ -25,7 +25,7 @@ from catalog.memory import keep_freed_memory
 from similarity import products
 from similarity.embedders import Embedder
 from similarity.products import Pictures
-from similarity.spaces import Space, SpaceWriter
+from similarity.spaces import Entries, Space, SpaceWriter
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -49,10 +49,14 @@ class Batch:
 
 @dataclass(frozen=True)
 class Work:
-    """What is to be embedded: `missing[part]` (n,) says which of the pictures lack a vector in that space."""
+    """What is to be embedded: `missing[part]` (n,) says which of the pictures lack a vector in that space.
+
+    `held`: what the spaces held when that was found out.
+    """
 
     pictures: Pictures
     missing: Mapping[str, NDArray[np.bool_]]
+    held: Mapping[str, Entries]
 
     def __len__(self) -> int:
         return len(self.pictures)
@@ -60,16 +64,16 @@ class Work:
 
 def plan_work(pictures: Pictures, spaces: Mapping[str, Space], *, full: bool = False) -> Work:
     """The pictures that some space lacks; all of them under `full`."""
+    held = {part: space.read(verify=True) for part, space in spaces.items()}
     missing = {}
-    for part, space in spaces.items():
+    for part, entries in held.items():
         absent = np.ones(len(pictures), dtype=bool)
-        if not full:
-            absent = space.read(verify=True).find(pictures.rows, pictures.digests) < 0
-        missing[part] = absent
+        missing[part] = absent if full else entries.find(pictures.rows, pictures.digests) < 0
     wanted = np.any(list(missing.values()), axis=0)
     return Work(
         Pictures(pictures.rows[wanted], pictures.digests[wanted]),
         {part: absent[wanted] for part, absent in missing.items()},
+        held,
     )
 
 

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from django.conf import settings
+from django.db import transaction
 from django.db.models import Count, Exists, Max, OuterRef, Q, QuerySet, Sum
 from django.utils import timezone
 from numpy.typing import NDArray
 
+from catalog.columnar import Columns, get_columns
 from catalog.columns import ATTRIBUTES, FIELD_OF
-from catalog.models import Product, ProductQuerySet
+from catalog.models import Product, ProductQuerySet, RowCounter
 from similarity.models import DistinctPair
-from similarity.vectors import Digests, Rows, digest_matrix
+from similarity.vectors import Digests, Rows, digest_matrix, find_rows
 
-__all__ = ["Product"]
+__all__ = ["Columns", "Product"]
 
 LABELS = ATTRIBUTES
 _SQL_BATCH = 500
+_READ_BATCH = 20_000
+_SPARSE = 8
+"""Rows per product from which on a table of all rows would be mostly holes."""
 
 
 @dataclass(frozen=True)
@@ -37,17 +43,46 @@ class Pictures:
 
 def current_pictures() -> Pictures:
     """Those of all products that have one, hidden products included: showing them again needs no new build."""
-    keys = list(Product.objects.with_image().order_by("embedding_row").values_list("embedding_row", "image_sha256"))
-    rows = np.array([row for row, _ in keys], dtype=np.int64)
-    return Pictures(rows, digest_matrix([digest for _, digest in keys]))
+    keys = Product.objects.with_image().order_by("embedding_row").values_list("embedding_row", "image_sha256")
+    rows, digests = [np.empty(0, np.int64)], [np.empty((0, 32), np.uint8)]
+    reading = keys.iterator(chunk_size=_READ_BATCH)
+    while some := list(islice(reading, _READ_BATCH)):
+        rows.append(np.array([row for row, _ in some], dtype=np.int64))
+        digests.append(digest_matrix([digest for _, digest in some]))
+    return Pictures(np.concatenate(rows), np.concatenate(digests))
 
 
 def labels_of(rows: Rows) -> dict[str, list[str]]:
-    """Label → its value for each of the rows (n,), "" where the product has none or is gone."""
-    known = {row: values for row, *values in Product.objects.with_image().values_list("embedding_row", *LABELS)}
-    nothing = [""] * len(LABELS)
-    table = [known.get(row, nothing) for row in rows.tolist()]
-    return {name: [values[at] for values in table] for at, name in enumerate(LABELS)}
+    """Label → its value for each of the rows (n,), "" where the product has none or is gone. One small query."""
+    return {name: [values[code] for code in codes.tolist()] for name, (codes, values) in label_codes(rows).items()}
+
+
+def label_codes(rows: Rows) -> dict[str, tuple[NDArray[np.int64], list[str]]]:
+    """Label → for each of the rows (n,) the position of its value, and the values in their order. One small query."""
+    columns = get_columns()
+    at = places_of_rows(columns.rows)(rows)
+    found = {}
+    for name in LABELS:
+        values = list(columns.values[name])
+        order = sorted(range(len(values)), key=values.__getitem__)
+        rank = np.empty(len(values) + 1, dtype=np.int64)
+        rank[order] = np.arange(len(values))
+        rank[-1] = rank[values.index("")]  # of products that are gone
+        codes = columns.codes[name][at].astype(np.int64) if len(columns) else np.zeros(len(at), np.int64)
+        codes[at < 0] = -1
+        found[name] = (rank[codes], [values[place] for place in order])
+    return found
+
+
+def places_of_rows(present: Rows) -> Callable[[Rows], NDArray[np.int32]]:
+    """Answers where rows (m,) stand in `present` (n,), which has -1 wherever there is none; -1 where they do not."""
+    there = np.flatnonzero(present >= 0)
+    most = int(present.max(initial=-1))
+    if most > _SPARSE * (len(there) + 1_000_000):  # a counter that has run far ahead of its products
+        return lambda rows: find_rows(rows, np.where(present < 0, -2, present)).astype(np.int32)
+    table = np.full(most + 2, -1, dtype=np.int32)  # the last one for whatever lies beyond
+    table[present[there]] = there
+    return lambda rows: table[np.where((rows < 0) | (rows > most), most + 1, rows)]
 
 
 def picture_paths(rows: Rows) -> Iterator[tuple[int, Path]]:
@@ -138,12 +173,35 @@ def visible_by_row(rows: Sequence[int]) -> dict[int, Product]:
     return {product.embedding_row: product for product in found if product.embedding_row is not None}
 
 
-def rows_with(wishes: Mapping[str, Sequence[str]], words: str = "") -> Rows:
-    """(n,) ascending, the rows of visible products that have one of the values given for each label, and that a search
-    for the words finds. One query."""
-    allowed = {f"{label}__in": list(values) for label, values in wishes.items()}
-    found = visible_products().filter(**allowed).search(words)
-    return np.array(found.values_list("embedding_row", flat=True), dtype=np.int64)
+def columns() -> Columns:
+    """The catalogue's columns as they are now. One small query."""
+    return get_columns()
+
+
+@dataclass(frozen=True, eq=False)
+class Allowed:
+    """Which products may answer: `places` (n,) of the catalogue's columns. `key` names the wish where it has a name."""
+
+    columns: Columns
+    places: NDArray[np.bool_]
+    key: Hashable
+
+
+def allowed(wishes: Mapping[str, Sequence[str]], words: str = "", among: QuerySet[Any] | None = None) -> Allowed:
+    """Visible products that have one of the values given for each label, that a search for the words finds, and that
+    are `among` some. One query, and one more for words and for `among` each."""
+    columns = get_columns()
+    found = columns.found(wishes, words)
+    if among is None:
+        return Allowed(columns, found.mask, ("allowed", _named(wishes), words))
+    places = columns.places(np.fromiter(among.order_by().values_list("pk", flat=True), dtype=np.int64))
+    there = np.zeros(len(columns), dtype=bool)
+    there[places[places >= 0]] = True
+    return Allowed(columns, found.mask & there, None)
+
+
+def _named(wishes: Mapping[str, Sequence[str]]) -> Hashable:
+    return tuple(sorted((label, tuple(sorted(set(values)))) for label, values in wishes.items()))
 
 
 def related_values(label: str, values: Sequence[str]) -> tuple[str, ...]:
@@ -160,9 +218,8 @@ def other_values(label: str, values: Sequence[str]) -> tuple[str, ...]:
 
 def values_of(label: str) -> list[str]:
     """The values that visible products have, in order. One query."""
-    return list(
-        Product.objects.visible().exclude(**{label: ""}).order_by(label).values_list(label, flat=True).distinct()
-    )
+    columns = get_columns()
+    return sorted(columns.kept(("values", label), lambda: columns.counts(label, columns.found({}))))
 
 
 def visible_products() -> ProductQuerySet:
@@ -260,3 +317,54 @@ def find_by_picture_address(address: str, media_name: str | None) -> Product | N
     if found is None and media_name:
         found = visible.filter(image=media_name).first()
     return found
+
+
+# --- invented products, for trials -------------------------------------------------------------
+_INVENTED = "invented-"
+
+
+def is_invented(seed: int) -> bool:
+    """Whether products were invented with this seed."""
+    return Product.objects.filter(product_id=f"{_INVENTED}{seed}-0").exists()
+
+
+def remove_invented() -> None:
+    """All that were ever invented."""
+    Product.objects.filter(product_id__startswith=_INVENTED)._raw_delete(Product.objects.db)
+
+
+def real_rows(rows: Rows) -> Rows:
+    """Those of the rows (n,) whose products were not invented."""
+    invented = Product.objects.with_image().filter(product_id__startswith=_INVENTED)
+    of_invented = np.fromiter(invented.values_list("embedding_row", flat=True).iterator(), dtype=np.int64)
+    return rows[~np.isin(rows, of_invented)]
+
+
+def titles_of(rows: Rows) -> list[str]:
+    """The titles of the products with the rows (n,), "" where one is gone. One query."""
+    known = dict(Product.objects.with_rows(rows.tolist()).values_list("embedding_row", "title"))
+    return [known.get(row, "") for row in rows.tolist()]
+
+
+def draw_rows(count: int) -> Rows:
+    """So many rows that no picture has or will have."""
+    with transaction.atomic():
+        drawn = RowCounter.draw(count)
+    return np.arange(drawn.start, drawn.stop, dtype=np.int64)
+
+
+def add_invented(seed: int, first: int, rows: Rows, digests: Digests, labels: Mapping[str, Sequence[str]]) -> None:
+    """Add products without picture files, with the titles and labels given, numbered from `first` on."""
+    with transaction.atomic():
+        Product.objects.bulk_create(
+            [
+                Product(
+                    product_id=f"{_INVENTED}{seed}-{first + at}",
+                    image_sha256=digests[at].tobytes().hex(),
+                    embedding_row=row,
+                    **{name: values[at] for name, values in labels.items()},
+                )
+                for at, row in enumerate(rows.tolist())
+            ],
+            batch_size=_SQL_BATCH,
+        )

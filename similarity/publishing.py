@@ -127,7 +127,7 @@ def use_build(name_or_id: str, instead_of: str | None = None) -> Manifest:
     with _switching():
         _check_current(instead_of)
         manifest = find_build(name_or_id)
-        verify(manifest)
+        verify(manifest, anew=True)
         _make_current(manifest)
     return manifest
 
@@ -144,7 +144,7 @@ def roll_back(instead_of: str | None = None) -> Manifest:
         if not former:
             raise BuildError(f"No build that is still there was published before {current.build_id}. {LIST}")
         manifest = published_manifest(former[0])
-        verify(manifest)
+        verify(manifest, anew=True)
         _write_publications(former)
     return manifest
 

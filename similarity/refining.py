@@ -8,12 +8,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from django.utils.translation import gettext
 from numpy.typing import NDArray
 
 from similarity.vectors import Matrix, unit
+
+if TYPE_CHECKING:
+    from django.db.models import QuerySet
 
 CALIBRATED = "calibrated"
 LADDER = ("usage", "colour", "product_type", "sub_category", "category", "gender")
@@ -32,7 +36,8 @@ class Refinement:
     out; CALIBRATED is the build's own cut-off for the mix, where one look is asked with. `same` and `differ`: labels
     that matches share with what was asked, and those that they do not; `only`: values that they must have. Where
     fewer than k fulfil these wishes and `relax` is on, one wish after another gives in, in the order of LADDER.
-    `words`: a search that every match answers; what somebody has typed gives in to nothing.
+    `words`: a search that every match answers; what somebody has typed gives in to nothing, and neither does `among`:
+    products, as a query set, of which every match is one.
     """
 
     collapse: bool = False
@@ -43,6 +48,7 @@ class Refinement:
     only: Wishes = field(default_factory=dict)
     relax: bool = True
     words: str = ""
+    among: QuerySet[Any] | None = None
 
 
 RAW = Refinement()

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from django.conf import settings
 from django.utils.translation import gettext
 from numpy.typing import NDArray
 
@@ -17,10 +18,11 @@ from similarity.calibration import Calibration
 from similarity.embedders import Embedder, EmbedderError, get_embedder
 from similarity.indexes import VectorIndexError
 from similarity.mix import Mix
+from similarity.planning import Plan
 from similarity.products import Product
 from similarity.refining import RAW, Refinement, Relaxed, Wishes, diversified, leaders, nearly_same, rungs
-from similarity.serving import LiveIndex, get_index, serving_error
-from similarity.vectors import Rows, digest_matrix
+from similarity.serving import Chosen, LiveIndex, get_index, serving_error
+from similarity.vectors import digest_matrix
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -30,6 +32,10 @@ MAX_K = 100
 MAX_SEVERAL = 50
 """Most products that one question may name."""
 UNLIKE_WEIGHT = 0.5
+LEAST_YOUNG = 100
+"""So many looks beside the build cost nothing, whatever share of it they are."""
+MARGIN = 8
+"""Candidates beyond those that are shown: some may be hidden, or gone a moment ago."""
 DIVERSE_AMONG = 3
 """For variety, k matches are chosen among about this many times k."""
 
@@ -71,7 +77,7 @@ class Answer:
 
     `missing_parts` could not be compared: the picture lacks them, or the index does. `waiting` says that the
     product has no embedding yet. `relaxed` are the wishes that gave in to find enough; matches that fulfil more of them
-    stand first. `min_score` is the cut-off that was applied.
+    stand first. `min_score` is the cut-off that was applied. `plans`: the ways in which the index was asked, in order.
     """
 
     product_id: str | None
@@ -81,10 +87,12 @@ class Answer:
     waiting: bool = False
     relaxed: tuple[Relaxed, ...] = ()
     min_score: float | None = None
+    plans: tuple[Plan, ...] = ()
 
-    def to_json(self) -> dict[str, Any]:
-        """The JSON of API and command."""
+    def to_json(self, *, explain: bool = False) -> dict[str, Any]:
+        """The JSON of API and command; with `explain`, also how the matches were looked for."""
         return {
+            **({"plan": [plan.to_json() for plan in self.plans]} if explain else {}),
             "product_id": self.product_id,
             "mix": dict(self.mix),
             "missing_parts": list(self.missing_parts),
@@ -301,13 +309,14 @@ def _search(live: LiveIndex, query: NDArray[np.float32], question: _Question, an
     wishes, unheard = _wishes(question)
     candidates = _pinned(live, query, question)
     ladder: list[tuple[Relaxed, ...]] = []
+    plans: list[Plan] = []
     for remaining, relaxed in rungs(wishes, products.related_values):
         seen = question.excluded | {each.product.pk for each in candidates}
-        narrowed = remaining or refinement.words
-        rows = products.rows_with(remaining, refinement.words) if narrowed else None
-        rung = _Rung(len(ladder), rows, seen, answer.min_score)
+        narrowed = remaining or refinement.words or refinement.among is not None
+        chosen = _chosen(live, remaining, refinement) if narrowed else None
+        rung = _Rung(len(ladder), chosen, seen, answer.min_score)
         ladder.append(relaxed)
-        candidates = _candidates(live, query, question, rung, candidates)
+        candidates = _candidates(live, query, question, rung, candidates, plans)
         led = _leaders(live, question, candidates)
         if not refinement.relax or len(np.unique(led)) >= k:
             break
@@ -321,7 +330,13 @@ def _search(live: LiveIndex, query: NDArray[np.float32], question: _Question, an
     found = [candidates[at] for at in shown.tolist()]
     matches = _matches(live, query, question, found, (sizes[shown] - 1).tolist())
     last = max((each.rung for each in found), default=0)
-    return replace(answer, matches=matches, relaxed=(*unheard, *ladder[last]))
+    return replace(answer, matches=matches, relaxed=(*unheard, *ladder[last]), plans=tuple(plans))
+
+
+def _chosen(live: LiveIndex, wishes: Wishes, refinement: Refinement) -> Chosen:
+    """The looks of visible products that fulfil the wishes and what gives in to nothing."""
+    allowed = products.allowed(wishes, refinement.words, refinement.among)
+    return live.choose(allowed.columns, allowed.places, allowed.key)
 
 
 def _pinned_alone(live: LiveIndex, question: _Question, answer: Answer) -> Answer:
@@ -380,10 +395,11 @@ def _wishes(question: _Question) -> tuple[Wishes, tuple[Relaxed, ...]]:
 
 @dataclass(frozen=True, eq=False)
 class _Rung:
-    """Where to look: among `rows`, or everywhere; not for products `seen`, by primary key, nor below `min_score`."""
+    """Where to look: among those `chosen`, or everywhere; not for products `seen`, by primary key, nor below
+    `min_score`."""
 
     number: int
-    rows: Rows | None
+    chosen: Chosen | None
     seen: frozenset[int]
     min_score: float | None
 
@@ -394,35 +410,39 @@ def _candidates(
     question: _Question,
     rung: _Rung,
     before: list[_Candidate],
+    plans: list[Plan],
 ) -> list[_Candidate]:
     """The candidates `before` and those of this rung, until k of them stand for themselves.
 
-    A few more are looked up, as some may be hidden, gone, or copies of others.
+    A few more are looked up, as some may be gone, or copies of others. Where so many are hidden that too few are left,
+    only those that visitors may see are asked for.
     """
     everything = live.count + len(live.tail().rows)
-    exactly = live.build.calibration.is_exact_needed(question.mix)
-    k = question.k
-    reach = (DIVERSE_AMONG if question.refinement.diversity else 1) * k + 8 + len(rung.seen)
+    exactly, slack = live.build.calibration.way_of(question.mix)
+    k, chosen = question.k, rung.chosen
+    reach = (DIVERSE_AMONG if question.refinement.diversity else 1) * k + MARGIN + len(rung.seen)
     while True:
         try:
-            hits = live.search(query, reach, rung.rows, exactly=exactly)
+            hits = live.search(query, reach, chosen, exactly=exactly, slack=slack)
         except VectorIndexError as error:
             raise SimilarityUnavailable(f"The index cannot answer: {error}") from error
+        plans.append(hits.plan)
         high = len(hits.rows) if rung.min_score is None else int((hits.scores >= rung.min_score).sum())
         found = products.visible_by_row(hits.rows[:high].tolist())
         candidates = [*before]
-        for at in range(high):
-            product = found.get(int(hits.rows[at]))
-            if (
-                product is not None
-                and product.pk not in rung.seen
-                and product.image_sha256 == hits.digests[at].tobytes().hex()
-            ):
-                candidates.append(_Candidate(product, float(hits.scores[at]), hits.looks[at], rung.number))
+        for row, score, digest, look in zip(
+            hits.rows[:high].tolist(), hits.scores.tolist(), hits.digests, hits.looks, strict=False
+        ):
+            product = found.get(row)
+            if product is not None and product.pk not in rung.seen and product.image_sha256 == digest.tobytes().hex():
+                candidates.append(_Candidate(product, score, look, rung.number))
         enough = len(np.unique(_leaders(live, question, candidates))) >= k
         if enough or high < len(hits.rows) or len(hits.rows) < reach or reach >= everything:
             return candidates
-        reach *= 4
+        if chosen is None:
+            chosen = _chosen(live, {}, RAW)
+        else:
+            reach *= 4
 
 
 def _leaders(live: LiveIndex, question: _Question, candidates: Sequence[_Candidate]) -> NDArray[np.int64]:
@@ -468,16 +488,26 @@ def _agreement(asked: Product, match: Product) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class IndexStatus:
-    """What the index holds. `state`: ok, missing (none was built yet) or broken; `trouble` says how to mend it."""
+    """What the index holds. `state`: ok, missing (none was built yet) or broken; `trouble` says how to mend it.
+
+    `waiting` pictures have no look yet; `young` ones have one that is younger than the build and answers beside it.
+    """
 
     state: str
-
     manifest: Manifest | None
     products: int
     with_picture: int
     waiting: int
     trouble: str
+    young: int = 0
     calibration: Calibration | None = None
+
+    @property
+    def is_rebuild_due(self) -> bool:
+        """Whether so many looks are younger than the build, each compared with every question, that it is worth
+        building again: more than `SIMILARITY["REBUILD"]["SHARE"]` of it."""
+        share: float = settings.SIMILARITY["REBUILD"]["SHARE"]
+        return self.manifest is not None and self.young > max(LEAST_YOUNG, share * self.manifest.count)
 
     @property
     def age_s(self) -> float | None:
@@ -497,6 +527,8 @@ class IndexStatus:
             "products": self.products,
             "with_picture": self.with_picture,
             "waiting": self.waiting,
+            "young": self.young,
+            "rebuild_due": self.is_rebuild_due,
             "build": manifest.id if manifest else None,
             "model": manifest.model if manifest else None,
             "looks": manifest.count if manifest else 0,
@@ -511,25 +543,25 @@ class IndexStatus:
 
 def index_status() -> IndexStatus:
     """What the index holds and what waits for it: products whose picture has no look in build or tail."""
-    pictures = products.current_pictures()
-    waiting = len(pictures)
+    columns = products.columns()
+    young = 0
+    with_picture = waiting = int(np.count_nonzero(columns.rows >= 0))
     error = serving_error()
     try:
         live = get_index()
     except BuildError:
         live = None
     if live is not None:
-        known = {row: live.build.digests[at].tobytes() for at, row in enumerate(live.build.rows.tolist())}
-        tail = live.tail()
-        known |= {row: tail.digests[at].tobytes() for at, row in enumerate(tail.rows.tolist())}
-        waiting = sum(known.get(row) != pictures.digests[at].tobytes() for at, row in enumerate(pictures.rows.tolist()))
+        known, young = live.count_known(columns)
+        waiting -= known + young
     state = "missing" if isinstance(error, NoBuild) else "broken" if error else "ok"
     return IndexStatus(
         state=state,
         manifest=live.build.manifest if live else None,
         products=products.count_products(),
-        with_picture=len(pictures),
+        with_picture=with_picture,
         waiting=waiting,
         trouble=str(error) if error else "",
+        young=young,
         calibration=live.build.calibration if live else None,
     )

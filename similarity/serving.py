@@ -10,6 +10,8 @@ import logging
 import math
 import threading
 import time
+from collections import OrderedDict
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,8 +21,11 @@ from django.conf import settings
 from django.core.signals import setting_changed
 from numpy.typing import NDArray
 
+from similarity import planning
 from similarity.builds import Build, BuildError, NoBuild, current_path, open_current
 from similarity.indexes.base import exact_search
+from similarity.planning import Plan, Selection
+from similarity.products import Columns, places_of_rows
 from similarity.spaces import Space, SpaceError
 from similarity.vectors import Digests, Matrix, Rows, find_rows
 
@@ -28,6 +33,8 @@ logger = logging.getLogger(__name__)
 
 RETRY_AFTER_S = 30.0
 """How long a build that could not be opened is left alone, so that not every page verifies it again."""
+MOST_KEPT = 32
+"""Selections that are kept, a byte a look each."""
 
 
 @dataclass(frozen=True)
@@ -41,20 +48,40 @@ class Tail:
     digests: Digests
     looks: Matrix
 
-    def among(self, rows: Rows) -> Tail:
-        """Those of these rows."""
-        inside = np.isin(self.rows, rows)
-        return Tail(self.rows[inside], self.digests[inside], self.looks[inside])
-
 
 @dataclass(frozen=True)
 class Hits:
-    """Candidates for matches, best first: `rows` (n,), `digests` (n, 32), `scores` (n,), `looks` (n, dimension)."""
+    """Candidates for matches, best first: `rows` (n,), `digests` (n, 32), `scores` (n,), `looks` (n, dimension).
+
+    `plan` tells how they were looked for in the build.
+    """
 
     rows: Rows
     digests: Digests
     scores: NDArray[np.float32]
     looks: Matrix
+    plan: Plan
+
+
+@dataclass(frozen=True, eq=False)
+class Chosen:
+    """Which looks may answer: of the build, and which lines of a tail (t,)."""
+
+    selection: Selection
+    tail: Tail
+    young: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class _Placed:
+    """Where in the catalogue's columns the products stand that the looks are of: `build` (count,) and `young` (t,),
+    -1 where nobody shows the picture any more. `chosen`: selections of those very columns."""
+
+    columns: Columns
+    tail: Tail
+    build: NDArray[np.int32]
+    young: NDArray[np.int32]
+    chosen: OrderedDict[Hashable, Chosen] = field(default_factory=OrderedDict)
 
 
 class LiveIndex:
@@ -67,6 +94,7 @@ class LiveIndex:
         self._lock = threading.Lock()
         self._tail_stamp: object = None
         self._tail = self._no_tail()
+        self._placed: _Placed | None = None
 
     @property
     def count(self) -> int:
@@ -97,7 +125,7 @@ class LiveIndex:
         entries = {part: space.read() for part, space in self._spaces.items()}
         style = entries["style"]
         at = np.arange(len(style.rows))
-        young = (find_sorted(style.rows, self.build.rows) < 0) & (find_rows(style.rows, style.rows) == at)
+        young = (self.build.positions_of(style.rows) < 0) & (find_rows(style.rows, style.rows) == at)
         count, checksum = self.build.manifest.seen["style"]
         if len(style.rows) >= count and style.checksum(count) == checksum:
             young &= at >= count  # what the build had before it and left out is of pictures that are gone
@@ -118,7 +146,7 @@ class LiveIndex:
     def look_of(self, row: int, digest: Digests) -> NDArray[np.float32] | None:
         """The look (dimension,) of the picture with that row and digest (32,); None while it has none."""
         wanted = np.array([row], dtype=np.int64)
-        at = int(find_sorted(wanted, self.build.rows)[0])
+        at = int(self.build.positions_of(wanted)[0])
         if at >= 0 and (self.build.digests[at] == digest).all():
             look: NDArray[np.float32] = self.build.index.reconstruct(np.array([at]))[0]
             return look
@@ -129,40 +157,74 @@ class LiveIndex:
             return young
         return None
 
-    def search(self, query: NDArray[np.float32], k: int, among: Rows | None = None, *, exactly: bool = False) -> Hits:
-        """The k nearest looks of build and tail to a query (dimension,), best first; only those of the rows `among`.
+    def choose(self, columns: Columns, allowed: NDArray[np.bool_], key: Hashable = None) -> Chosen:
+        """The looks of the products that are `allowed` (n,) by the catalogue's columns.
 
-        `exactly`: also where the index is an approximate one.
+        What has a `key` is kept under it for as long as neither the catalogue nor the tail changes.
         """
-        inside = None
-        if among is not None:
-            inside = find_sorted(among, self.build.rows)
-            inside = inside[inside >= 0]
-        index = self.build.index
-        found = index.search_exactly(query, k, inside) if exactly else index.search(query[np.newaxis], k, inside)
-        positions, scores = found[0][0], found[1][0]
-        rows, digests = self.build.rows[positions], self.build.digests[positions]
-        looks = self.build.index.reconstruct(positions)
-        tail = self.tail()
-        if among is not None:
-            tail = tail.among(among)
-        if len(tail.rows):
-            young, young_scores = exact_search(query[np.newaxis], tail.looks, k)
-            rows = np.concatenate([rows, tail.rows[young[0]]])
-            digests = np.concatenate([digests, tail.digests[young[0]]])
-            looks = np.concatenate([looks, tail.looks[young[0]]])
+        placed = self._places(columns)
+        with self._lock:
+            if key is not None and key in placed.chosen:
+                placed.chosen.move_to_end(key)
+                return placed.chosen[key]
+        allowed = np.append(allowed, False)  # where place -1 leads
+        selection = Selection(allowed[placed.build], self.build.cells)
+        chosen = Chosen(selection, placed.tail, allowed[placed.young])
+        if key is not None:
+            with self._lock:
+                placed.chosen[key] = chosen
+                while len(placed.chosen) > MOST_KEPT:
+                    placed.chosen.popitem(last=False)
+        return chosen
+
+    def count_known(self, columns: Columns) -> tuple[int, int]:
+        """Of how many of the catalogue's products there is a look in the build, and a younger one; hidden included."""
+        placed = self._places(columns)
+        return int(np.count_nonzero(placed.build >= 0)), int(np.count_nonzero(placed.young >= 0))
+
+    def _places(self, columns: Columns) -> _Placed:
+        """Found anew where products or looks have come or gone; a label that was changed moves nothing."""
+        tail, before = self.tail(), self._placed
+        if before is not None and before.columns is columns and before.tail is tail:
+            return before
+        if before is not None and before.columns.rows is columns.rows and before.tail is tail:
+            placed = _Placed(columns, tail, before.build, before.young)
+        else:
+            places = places_of_rows(columns.rows)
+            placed = _Placed(columns, tail, places(self.build.rows), places(tail.rows))
+        self._placed = placed
+        return placed
+
+    def search(
+        self,
+        query: NDArray[np.float32],
+        k: int,
+        chosen: Chosen | None = None,
+        *,
+        exactly: bool = False,
+        slack: float | None = None,
+    ) -> Hits:
+        """The k nearest looks of build and tail to a query (dimension,), best first; only those that are `chosen`.
+
+        `exactly` and `slack`: as `planning.search` has them.
+        """
+        build = self.build
+        selection = chosen.selection if chosen else None
+        found = planning.search(build.index, build.cells, query, k, selection, exactly=exactly, slack=slack)
+        positions, scores = found.positions, found.scores
+        rows, digests, looks = build.rows[positions], build.digests[positions], build.index.reconstruct(positions)
+        tail, young = (chosen.tail, np.flatnonzero(chosen.young)) if chosen else (self.tail(), None)
+        if len(tail.rows) if young is None else len(young):
+            among = tail.looks if young is None else tail.looks[young]
+            best, young_scores = exact_search(query[np.newaxis], among, k)
+            at = best[0] if young is None else young[best[0]]
+            rows = np.concatenate([rows, tail.rows[at]])
+            digests = np.concatenate([digests, tail.digests[at]])
+            looks = np.concatenate([looks, tail.looks[at]])
             scores = np.concatenate([scores, young_scores[0]])
         # Equal scores (copies of one picture) keep one order, that of their rows, on every page and machine.
         order = np.lexsort((rows, -scores))[:k]
-        return Hits(rows[order], digests[order], scores[order], looks[order])
-
-
-def find_sorted(wanted: Rows, rows: Rows) -> NDArray[np.int64]:
-    """As `find_rows`, where `rows` are ascending and stand once each."""
-    if not len(rows):
-        return np.full(len(wanted), -1, dtype=np.int64)
-    at = np.minimum(np.searchsorted(rows, wanted), len(rows) - 1)
-    return np.where(rows[at] == wanted, at, -1)
+        return Hits(rows[order], digests[order], scores[order], looks[order], found.plan)
 
 
 @dataclass

@@ -13,6 +13,7 @@ Where a row stands twice, the later one counts.
 from __future__ import annotations
 
 import json
+import mmap
 import os
 import re
 import zlib
@@ -33,6 +34,7 @@ KEY_DTYPE = np.dtype([("row", "<i8"), ("sha256", "u1", 32), ("crc", "<u4")])
 VECTOR_DTYPE = np.dtype("<f4")
 
 
+_CHUNK = 4096
 DAMAGED = -1
 """The row of an entry whose vector is not what was written."""
 
@@ -73,6 +75,7 @@ class Entries:
         taken = np.zeros((len(positions), self.vectors.shape[1]), dtype=np.float32)
         present = positions >= 0
         taken[present] = self.vectors[positions[present]]
+        let_go(self.vectors)
         return taken
 
 
@@ -143,8 +146,7 @@ class Space:
         keys, vectors = self.read_whole(note)
         rows = keys["row"].astype(np.int64)
         if verify:
-            sound = [_checksum(key, vector) == key["crc"] for key, vector in zip(keys, vectors, strict=True)]
-            rows[~np.array(sound, dtype=bool)] = DAMAGED
+            rows[_checksums(keys, vectors) != keys["crc"]] = DAMAGED
         return Entries(rows, np.ascontiguousarray(keys["sha256"]), vectors)
 
     def read_whole(self, note: Note) -> tuple[NDArray[np.void], NDArray[np.float32]]:
@@ -160,7 +162,7 @@ class Space:
         if not count:
             return keys[:0], np.empty((0, note.dimension), np.float32)
         vectors = np.memmap(self.vectors_path(note), dtype=VECTOR_DTYPE, mode="r", shape=(count, note.dimension))
-        while count and _checksum(keys[count - 1], vectors[count - 1]) != keys[count - 1]["crc"]:
+        while count and _checksums(keys[count - 1 : count], vectors[count - 1 : count])[0] != keys["crc"][count - 1]:
             count -= 1
         return keys[:count], vectors[:count]
 
@@ -212,7 +214,7 @@ class SpaceWriter:
         vectors = np.ascontiguousarray(vectors, dtype=VECTOR_DTYPE)
         keys = np.zeros(len(rows), dtype=KEY_DTYPE)
         keys["row"], keys["sha256"] = rows, digests
-        keys["crc"] = [_checksum(key, vector) for key, vector in zip(keys, vectors, strict=True)]
+        keys["crc"] = _checksums(keys, vectors)
         for descriptor, content in zip(self._files, (vectors.tobytes(), keys.tobytes()), strict=True):
             _write_all(descriptor, content)
             os.fsync(descriptor)
@@ -262,8 +264,28 @@ class SpaceWriter:
         fsync(self._space.folder)
 
 
-def _checksum(key: np.void, vector: NDArray[np.float32]) -> int:
-    return zlib.crc32(vector.tobytes(), zlib.crc32(key["sha256"].tobytes(), zlib.crc32(key["row"].tobytes())))
+def _checksums(keys: NDArray[np.void], vectors: NDArray[np.float32]) -> NDArray[np.uint32]:
+    """(n,) of row, digest and vector, one after another. Mapped vectors are let go of again."""
+    found = np.empty(len(keys), dtype=np.uint32)
+    named = KEY_DTYPE.fields["crc"][1] if KEY_DTYPE.fields else 0  # row and digest lie side by side before it
+    for start in range(0, len(keys), _CHUNK):
+        some = slice(start, start + _CHUNK)
+        heads = memoryview(np.ascontiguousarray(keys[some]).tobytes())
+        bodies = memoryview(np.ascontiguousarray(vectors[some]).tobytes())
+        length = vectors.shape[1] * VECTOR_DTYPE.itemsize
+        found[some] = [
+            zlib.crc32(bodies[at * length : (at + 1) * length], zlib.crc32(heads[head : head + named]))
+            for at, head in enumerate(range(0, len(heads), KEY_DTYPE.itemsize))
+        ]
+        let_go(vectors)
+    return found
+
+
+def let_go(vectors: NDArray[np.float32]) -> None:
+    """Do not keep what was read of a mapped file in this process' memory: the system does as long as it has room."""
+    mapped = getattr(vectors, "_mmap", None)
+    if mapped is not None:
+        mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def _write_all(descriptor: int, content: bytes) -> None:

@@ -6,8 +6,10 @@ a killed one stood.
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
+from django.conf import settings
 from django_tasks import TaskContext, task
 from django_tasks.base import Task
 from django_tasks_db.models import DBTaskResult
@@ -15,20 +17,35 @@ from django_tasks_db.models import DBTaskResult
 from similarity.building import build_index, embed_missing
 from similarity.builds import NoBuild
 from similarity.reports import report_on, stored_report
+from similarity.services import index_status
 from similarity.working import Reporter, Work, find_work, living_workers, recent_work
 
+logger = logging.getLogger(__name__)
+
+REBUILD_DUE = (
+    "Many looks are younger than the index, and each is compared with every question. Run: python manage.py "
+    "build_index (or set VITRINE_REBUILD_AUTO=1)"
+)
 WAIT_S = 600.0
 """How long a task waits for somebody else's build to end."""
 
 
 @task(takes_context=True)
 def embed_waiting(context: TaskContext) -> dict[str, Any]:
-    """Embed what waits, for the published build: younger looks answer beside it. Without a build, make one."""
+    """Embed what waits, for the published build: younger looks answer beside it. Without a build, make one.
+
+    Where these have become many, another one is made, or the operator is told, as the settings say.
+    """
     with Reporter(context.task_result.id) as reporter:
         try:
             embedded, failed = embed_missing(progress=reporter, wait_s=WAIT_S)
         except NoBuild:
             return _build(reporter, None)
+    if index_status().is_rebuild_due:
+        if settings.SIMILARITY["REBUILD"]["AUTO"]:
+            build_soon()
+        else:
+            logger.warning(REBUILD_DUE)
     return {"embedded": embedded, "failed": failed}
 
 

@@ -12,13 +12,14 @@ from django.core.exceptions import ImproperlyConfigured
 
 from similarity.calibration import LEAST_RECALL, exact_tenth, recall_of, sample_of
 from similarity.indexes import VectorIndex, VectorIndexError, get_engine
-from similarity.indexes.base import FLAT
+from similarity.indexes.base import FLAT, Progress, silently
 from similarity.looks import Layout
-from similarity.vectors import Matrix
+from similarity.vectors import Matrix, Vectors, in_chunks
 
 logger = logging.getLogger(__name__)
 
 AUTO = "auto"
+MEMORY_SHARE = 0.5
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Tuning:
 def chosen_factory(count: int, dimension: int) -> str:
     """As the settings say, else as it suits so many looks."""
     wanted: str = settings.SIMILARITY["INDEX"].get("FACTORY", AUTO)
-    return wanted if wanted != AUTO else get_engine().choose(count, dimension, available_bytes())
+    return wanted if wanted != AUTO else get_engine().choose(count, dimension, allowed_bytes())
 
 
 def is_still_chosen(factory: str, count: int, dimension: int) -> bool:
@@ -53,24 +54,24 @@ def is_still_chosen(factory: str, count: int, dimension: int) -> bool:
     return (factory == FLAT) == (now == FLAT)
 
 
-def tuned_index(looks: Matrix, layout: Layout) -> tuple[VectorIndex, Tuning]:
+def tuned_index(looks: Matrix | Vectors, layout: Layout, progress: Progress = silently) -> tuple[VectorIndex, Tuning]:
     """An index over looks (n, dimension) whose recall@10 under the default mix is LEAST_RECALL or more.
 
     One that finds less searches harder, and where that does not help, an exact one takes its place. Raises
     ImproperlyConfigured where the settings name a factory string that the engine has not.
     """
     engine = get_engine()
+    looks = in_chunks(looks)
     chosen = chosen_factory(*looks.shape)
     try:
-        index = engine.build(looks, chosen)
+        index = engine.build(looks, chosen, progress)
     except VectorIndexError as error:
         raise ImproperlyConfigured(f"SIMILARITY['INDEX']['FACTORY'] (VITRINE_INDEX): {error}") from error
-    if index.exact:
+    if index.exact or not index.count:
         return index, Tuning(chosen, chosen, None, 1.0, 0)
-    asked = sample_of(len(looks))
-    queries: Matrix = looks[asked] * layout.query_weights(layout.default_mix)
+    queries: Matrix = index.reconstruct(sample_of(index.count)) * layout.query_weights(layout.default_mix)
     queries = queries[queries.any(axis=1)]
-    tenth = exact_tenth(queries, looks)
+    tenth = exact_tenth(queries, index)
     recall = recall_of(index, queries, tenth)
     while recall < LEAST_RECALL and index.harder():
         recall = recall_of(index, queries, tenth)
@@ -79,9 +80,20 @@ def tuned_index(looks: Matrix, layout: Layout) -> tuple[VectorIndex, Tuning]:
     logger.warning(
         "An index %s over %d looks finds %.3f of the ten nearest, searching as hard as it can, and at least %.2f are "
         "asked for: an exact one takes its place.",
-        *(chosen, len(looks), recall, LEAST_RECALL),
+        *(chosen, index.count, recall, LEAST_RECALL),
     )
+    del index
     return engine.build(looks, FLAT), Tuning(chosen, FLAT, None, 1.0, len(queries))
+
+
+def allowed_bytes() -> int | None:
+    """What an index may take: as the settings say (INDEX's MEMORY_MIB), else half of what is there, as a machine is
+    shared with everything else; None where nobody knows."""
+    set_mib: int | None = settings.SIMILARITY["INDEX"].get("MEMORY_MIB")
+    if set_mib:
+        return set_mib * 2**20
+    there = available_bytes()
+    return None if there is None else int(MEMORY_SHARE * there)
 
 
 def available_bytes() -> int | None:

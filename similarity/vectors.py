@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,6 +15,37 @@ Rows = NDArray[np.int64]
 """(n,) int64, `Product.embedding_row` values."""
 Digests = NDArray[np.uint8]
 """(n, 32) uint8, the SHA-256 of the pictures."""
+
+
+class Vectors(Protocol):
+    """A matrix that may be too large to be had at once."""
+
+    @property
+    def shape(self) -> tuple[int, int]: ...
+
+    def chunks(self) -> Iterator[Matrix]:
+        """All of it, some lines at a time, in order; again and again the same."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Whole:
+    """One that is there."""
+
+    matrix: Matrix
+    lines: int = 65_536
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return (len(self.matrix), int(self.matrix.shape[1]))
+
+    def chunks(self) -> Iterator[Matrix]:
+        for start in range(0, len(self.matrix), self.lines):
+            yield self.matrix[start : start + self.lines]
+
+
+def in_chunks(vectors: Matrix | Vectors) -> Vectors:
+    return Whole(vectors) if isinstance(vectors, np.ndarray) else vectors
 
 
 def unit(vectors: NDArray[np.floating]) -> Matrix:

@@ -18,7 +18,8 @@ from django.utils.safestring import SafeString, mark_safe
 from django.utils.text import slugify
 from django.utils.translation import gettext, ngettext
 
-from catalog.facets import FacetValue, value_counts
+from catalog.browsing import all_counts
+from catalog.facets import FacetValue
 from catalog.filters import FACET_FIELDS
 from catalog.models import Product
 from catalog.renditions import card_srcset, page_srcset
@@ -44,8 +45,7 @@ def _grid_url(**values: str) -> str:
 
 
 def _menu_values() -> list[tuple[str, str]]:
-    visible = Product.objects.visible()
-    counts = value_counts(dict.fromkeys(MENU_FIELDS, visible))
+    counts = all_counts(MENU_FIELDS)
     return [
         (name, value)
         for name in MENU_FIELDS

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from similarity.vectors import Matrix
+from similarity.vectors import Matrix, Vectors
 
+Progress = Callable[[int], object]
 FLAT = "Flat"
 """The kind of every engine that looks at every vector."""
-_CHUNK = 16_384
+CHUNK = 16_384
 """Vectors that are looked at at once."""
+
+
+def silently(done: int) -> None:
+    """The progress that nobody is told."""
 
 
 class VectorIndexError(Exception):
@@ -36,15 +42,16 @@ class VectorIndex(ABC):
 
     @classmethod
     def choose(cls, count: int, dimension: int, memory_bytes: int | None) -> str:
-        """The kind that suits so many vectors, and so much memory where that is known."""
+        """The kind that suits so many vectors, and so much memory that it may take, where that is known."""
         return FLAT
 
     @classmethod
     @abstractmethod
-    def build(cls, vectors: Matrix, factory: str = ...) -> Self:
-        """Over (n, dimension) float32, n of 0 allowed; the matrix is not changed.
+    def build(cls, vectors: Matrix | Vectors, factory: str = ..., progress: Progress = ...) -> Self:
+        """Over (n, dimension) float32, n of 0 allowed; the matrix is not changed, and never had twice in memory.
 
         `factory` says which of the engine's kinds, in its own words. Raises VectorIndexError for one it has not.
+        `progress` is told how many are in.
         """
 
     @classmethod
@@ -76,6 +83,19 @@ class VectorIndex(ABC):
     @property
     @abstractmethod
     def dimension(self) -> int: ...
+
+    @classmethod
+    def centroids(cls, sample: Matrix, count: int) -> Matrix | None:
+        """So many centres (count, dimension) that a sample (m, dimension) lies around; None where the engine has no
+        way to find them."""
+        return None
+
+    def chunk(self, start: int, stop: int) -> Matrix:
+        """The vectors at the positions from start to stop, which is left out."""
+        return self.reconstruct(np.arange(start, stop))
+
+    def prefault(self) -> None:  # noqa: B027 (most have nothing to do)
+        """Have in memory what queries will read."""
 
     @abstractmethod
     def reconstruct(self, positions: NDArray[np.int64]) -> Matrix:
@@ -118,8 +138,8 @@ class VectorIndex(ABC):
         everything = np.arange(self.count) if among is None else np.sort(among)
         k = min(k, len(everything))
         positions, scores = np.empty(0, np.int64), np.empty(0, np.float32)
-        for start in range(0, len(everything), _CHUNK):
-            chunk = everything[start : start + _CHUNK]
+        for start in range(0, len(everything), CHUNK):
+            chunk = everything[start : start + CHUNK]
             positions = np.concatenate([positions, chunk])
             scores = np.concatenate([scores, self.reconstruct(chunk) @ query])
             best = np.argsort(-scores, kind="stable")[:k]

@@ -8,8 +8,8 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from similarity.indexes.base import FLAT, VectorIndex, VectorIndexError, exact_search
-from similarity.vectors import Matrix
+from similarity.indexes.base import FLAT, Progress, VectorIndex, VectorIndexError, exact_search, silently
+from similarity.vectors import Matrix, Vectors, in_chunks
 
 
 class ExactIndex(VectorIndex):
@@ -19,10 +19,17 @@ class ExactIndex(VectorIndex):
         self._vectors = vectors
 
     @classmethod
-    def build(cls, vectors: Matrix, factory: str = FLAT) -> Self:
+    def build(cls, vectors: Matrix | Vectors, factory: str = FLAT, progress: Progress = silently) -> Self:
         if factory != FLAT:
             raise VectorIndexError(f"This engine looks at every vector ({FLAT}); it knows no '{factory}'.")
-        return cls(np.array(vectors, dtype=np.float32, order="C"))
+        given = in_chunks(vectors)
+        whole = np.empty(given.shape, dtype=np.float32)
+        done = 0
+        for chunk in given.chunks():
+            whole[done : done + len(chunk)] = chunk
+            done += len(chunk)
+            progress(done)
+        return cls(whole)
 
     @classmethod
     def load(cls, folder: Path) -> Self:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -9,8 +11,9 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from similarity.indexes.base import FLAT, VectorIndex, VectorIndexError
-from similarity.vectors import Matrix
+from catalog.memory import prefault_memory
+from similarity.indexes.base import FLAT, Progress, VectorIndex, VectorIndexError, silently
+from similarity.vectors import Matrix, Vectors, in_chunks
 
 # One query of a flat index is slower on several threads than on one, and a query before `fork` with several
 # leaves their locks held in every child: gunicorn's workers would hang.
@@ -23,15 +26,13 @@ GRAPH_FROM = 20_000
 """Below that, looking at every vector takes about a millisecond."""
 LINKS_BYTES = 272
 """What a graph of 32 links adds to a vector: twice as many links of 4 bytes on the lowest level, and their lists."""
-MEMORY_SHARE = 0.5
-"""Of the memory that is there, what an index may take: two workers share a machine with everything else."""
+UPPER_LEVELS = 1.02
+"""Room for the links of a graph's upper levels, on which one vector in 32 stands, with half as many links each."""
 EF_CONSTRUCTION = 100
 FIRST_EFFORT, MOST_EFFORT = 64, 512
 """How many of the nearest a search of a graph keeps in sight (`efSearch`)."""
-NARROW_SHARE, NARROW_ROWS = 0.02, 4096
-"""Where no larger share, or no more of them, are asked for, looking at each is as fast as the graph, and certain."""
-SPARE, MOST_SIGHT = 2.0, 1024
-"""A graph that is narrowed is asked for so many times what the share lets expect, as long as these are no more."""
+ARRAY_SHARE = 0.1
+"""Up to that share of all, a list of positions is read faster than a bitmap, which asks for each of all."""
 
 
 class FaissIndex(VectorIndex):
@@ -42,7 +43,7 @@ class FaissIndex(VectorIndex):
     def __init__(self, index: Any) -> None:
         self._index = index
         graph = isinstance(index, faiss.IndexHNSW)
-        self._storage = faiss.downcast_index(index.storage) if graph else index
+        self._storage: Any = faiss.downcast_index(index.storage) if graph else index
         self._is_graph = graph
 
     @classmethod
@@ -50,40 +51,67 @@ class FaissIndex(VectorIndex):
         if count < GRAPH_FROM:
             return FLAT
         needed = count * (4 * dimension + LINKS_BYTES)
-        return GRAPH if memory_bytes is None or needed <= MEMORY_SHARE * memory_bytes else COMPACT_GRAPH
+        return GRAPH if memory_bytes is None or needed <= memory_bytes else COMPACT_GRAPH
 
     @classmethod
-    def build(cls, vectors: Matrix, factory: str = FLAT) -> Self:
+    def build(cls, vectors: Matrix | Vectors, factory: str = FLAT, progress: Progress = silently) -> Self:
+        given = in_chunks(vectors)
+        count, dimension = given.shape
         try:
-            index = faiss.index_factory(int(vectors.shape[1]), factory, faiss.METRIC_INNER_PRODUCT)
+            index = faiss.index_factory(dimension, factory, faiss.METRIC_INNER_PRODUCT)
         except RuntimeError as error:
             raise VectorIndexError(f"'{factory}' is no factory string of FAISS.") from error
         flat = isinstance(index, faiss.IndexFlat)
         if not flat and not isinstance(index, (faiss.IndexHNSWFlat, faiss.IndexHNSWSQ)):
             raise VectorIndexError(f"'{factory}' is neither {FLAT} nor a graph (as {GRAPH}).")
-        given = np.ascontiguousarray(vectors, dtype=np.float32)
         if not flat:
             index.hnsw.efConstruction, index.hnsw.efSearch = EF_CONSTRUCTION, FIRST_EFFORT  # type: ignore[attr-defined]
-        threads = faiss.omp_get_max_threads()
-        faiss.omp_set_num_threads(cls.building_threads)
-        try:
-            if len(given) and not index.is_trained:
-                index.train(given)
-            index.add(given)
-        finally:
-            faiss.omp_set_num_threads(threads)
-        return cls(index)
+        made = cls(index)
+        made._reserve(count)
+        with _threads(cls.building_threads):
+            for chunk in given.chunks():
+                chunk = np.ascontiguousarray(chunk, dtype=np.float32)
+                if not index.is_trained:
+                    index.train(chunk)
+                index.add(chunk)
+                progress(int(index.ntotal))
+        return made
+
+    def _reserve(self, count: int) -> None:
+        """Room for exactly so many: FAISS' vectors double as they grow, and for a moment take three times as much."""
+        self._storage.codes.resize(count * self._storage.code_size)
+        self._storage.codes.resize(0)
+        if self._is_graph:
+            lowest_links = self._index.hnsw.nb_neighbors(0)
+            self._index.hnsw.neighbors.resize(int(count * lowest_links * UPPER_LEVELS))
+            self._index.hnsw.neighbors.resize(0)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
+        """Mapped, not read: processes share its pages, and it is open in milliseconds."""
         path = folder / cls.file_name
         try:
-            index = faiss.read_index(str(path))
+            index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
         except RuntimeError as error:  # FAISS throws one kind for all, with its own source lines in it
             raise VectorIndexError(f"FAISS cannot read {path}.") from error
         if index.metric_type != faiss.METRIC_INNER_PRODUCT:
             raise VectorIndexError(f"{path} does not compare by inner product.")
         return cls(index)
+
+    def prefault(self) -> None:
+        codes = self._storage.codes
+        prefault_memory(int(faiss.rev_swig_ptr(codes.data(), 1).ctypes.data), codes.size() if self.count else 0)
+        if self._is_graph and self.count:
+            for array, size in ((self._index.hnsw.neighbors, 4), (self._index.hnsw.offsets, 8)):
+                prefault_memory(int(faiss.rev_swig_ptr(array.data(), 1).ctypes.data), size * array.size())
+
+    @classmethod
+    def centroids(cls, sample: Matrix, count: int) -> Matrix | None:
+        with _threads(cls.building_threads):
+            means = faiss.Kmeans(int(sample.shape[1]), count, niter=10, seed=1, max_points_per_centroid=len(sample))
+            means.train(np.ascontiguousarray(sample, dtype=np.float32))
+        found: Matrix = np.array(means.centroids, dtype=np.float32)
+        return found
 
     def save(self, folder: Path) -> None:
         path = folder / self.file_name
@@ -121,6 +149,12 @@ class FaissIndex(VectorIndex):
         vectors: Matrix = self._storage.reconstruct_batch(np.ascontiguousarray(positions, dtype=np.int64))
         return vectors
 
+    def chunk(self, start: int, stop: int) -> Matrix:
+        if not 0 <= start <= stop <= self.count:
+            raise VectorIndexError(f"The index has no positions from {start} to {stop}.")
+        vectors: Matrix = self._storage.reconstruct_n(start, stop - start)
+        return vectors
+
     def search_exactly(
         self, query: NDArray[np.float32], k: int, among: NDArray[np.int64] | None = None
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
@@ -133,10 +167,8 @@ class FaissIndex(VectorIndex):
         self, queries: Matrix, k: int, among: NDArray[np.int64] | None
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         if among is None:
-            return self._checked(queries, k, *self._ask(self._index, queries, k, None, self._effort(k)))
-        if not self._is_graph or len(among) <= max(NARROW_ROWS, NARROW_SHARE * self.count):
-            return self._ask(self._storage, queries, k, among, None)
-        return self._among_many(queries, k, among)
+            return self._checked(queries, k, *self._ask(self._index, queries, k, effort=self._effort(k)))
+        return self._ask(self._storage, queries, k, among)
 
     def _effort(self, k: int) -> int | None:
         return max(int(self._index.hnsw.efSearch), k + k // 4) if self._is_graph else None
@@ -145,53 +177,47 @@ class FaissIndex(VectorIndex):
         self, queries: Matrix, k: int, positions: NDArray[np.int64], scores: NDArray[np.float32]
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """A graph may not reach so many; whoever gets too few is answered by looking at all."""
-        short = (positions < 0).any(axis=1)
+        short = positions[:, -1] < 0
         if short.any():
-            positions[short], scores[short] = self._ask(self._storage, queries[short], k, None, None)
+            positions[short], scores[short] = self._ask(self._storage, queries[short], k)
         return positions, scores
-
-    def _among_many(
-        self, queries: Matrix, k: int, among: NDArray[np.int64]
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """The best of all, as far as the graph sees, of which those asked for are taken; where these are too few, each
-        of them is looked at.
-
-        What is taken so is the best of those asked for, whatever they have in common. A graph that passes over the
-        others as it goes (FAISS' selectors) may never come near them: asked for a shoe among shirts, it answers with
-        whatever shirts it stumbles on.
-        """
-        sight = int(k * SPARE * self.count / len(among)) + 1
-        if sight > MOST_SIGHT:
-            return self._ask(self._storage, queries, k, among, None)
-        inside = np.zeros(self.count + 1, dtype=bool)  # the last one stands for the graph's "no more"
-        inside[among] = True
-        seen, scores = self._ask(self._index, queries, min(sight, self.count), None, self._effort(sight))
-        wanted = inside[seen]
-        positions, best = np.full((len(queries), k), -1, np.int64), np.empty((len(queries), k), np.float32)
-        for line in np.flatnonzero(wanted.sum(axis=1) >= k).tolist():
-            first = np.flatnonzero(wanted[line])[:k]
-            positions[line], best[line] = seen[line, first], scores[line, first]
-        lost = positions[:, 0] < 0
-        if lost.any():
-            positions[lost], best[lost] = self._ask(self._storage, queries[lost], k, among, None)
-        return positions, best
 
     def _ask(
-        self, index: Any, queries: Matrix, k: int, among: NDArray[np.int64] | None, effort: int | None
+        self,
+        index: Any,
+        queries: Matrix,
+        k: int,
+        among: NDArray[np.int64] | None = None,
+        effort: int | None = None,
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        options: dict[str, Any] = {}
-        if among is not None:
-            if effort is None and len(among) <= NARROW_ROWS:
-                ids = np.sort(among)
-                options["sel"] = faiss.IDSelectorArray(ids)  # reads these and no others
-            else:  # a bitmap is ready in no time, whatever its size
-                inside = np.zeros(self.count, dtype=bool)
-                inside[among] = True
-                bitmap = np.packbits(inside, bitorder="little")
-                options["sel"] = faiss.IDSelectorBitmap(self.count, faiss.swig_ptr(bitmap))
         if effort is not None:
-            params = faiss.SearchParametersHNSW(efSearch=effort, **options)  # type: ignore[attr-defined]
+            params = faiss.SearchParametersHNSW(efSearch=effort)  # type: ignore[attr-defined]
+        elif among is not None:
+            selector, _alive = _selector(np.sort(among), self.count)
+            params = faiss.SearchParameters(sel=selector)  # type: ignore[call-arg]
         else:
-            params = faiss.SearchParameters(**options) if options else None
+            params = None
         scores, positions = index.search(queries, k, params=params)
         return positions, scores
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(count)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(before)
+
+
+def _selector(ids: NDArray[np.int64], count: int) -> tuple[Any, Any]:
+    """Of ascending positions, by whichever way FAISS reads the fewest others; and what must live as long as it does."""
+    if ids[-1] - ids[0] + 1 == len(ids):
+        return faiss.IDSelectorRange(int(ids[0]), int(ids[-1]) + 1), None
+    if len(ids) <= ARRAY_SHARE * count:
+        return faiss.IDSelectorArray(ids), ids
+    inside = np.zeros(count, dtype=bool)
+    inside[ids] = True
+    bitmap = np.packbits(inside, bitorder="little")
+    return faiss.IDSelectorBitmap(count, faiss.swig_ptr(bitmap)), bitmap

@@ -7,7 +7,8 @@ from collections.abc import Callable
 import pytest
 from django.http import QueryDict
 
-from catalog.facets import counted_facets
+from catalog.browsing import Browsing
+from catalog.facets import CountedFacet, counted_facets
 from catalog.filters import ProductFilter
 from catalog.models import Product
 
@@ -24,8 +25,12 @@ def wardrobe(add: Add) -> None:
 
 
 def counts(query: str = "") -> dict[str, dict[str, int]]:
-    asked = ProductFilter(QueryDict(query), Product.objects.visible())
-    return {facet.name: {value.value: value.count for value in facet.values} for facet in counted_facets(asked)}
+    return {facet.name: {value.value: value.count for value in facet.values} for facet in facets(query)}
+
+
+def facets(query: str) -> list[CountedFacet]:
+    products = Product.objects.visible()
+    return counted_facets(Browsing(ProductFilter(QueryDict(query), products).selection, products))
 
 
 def test_values_are_counted_over_visible_products_commonest_first() -> None:
@@ -47,8 +52,7 @@ def test_values_without_products_go_except_those_chosen() -> None:
 
 
 def test_each_value_carries_the_address_that_toggles_it() -> None:
-    asked = ProductFilter(QueryDict("gender=Women&q=product"), Product.objects.visible())
-    values = {value.value: value for facet in counted_facets(asked) for value in facet.values}
+    values = {value.value: value for facet in facets("gender=Women&q=product") for value in facet.values}
     assert values["Red"].query == "?q=product&gender=Women&colour=Red"
     assert values["Women"].query == "?q=product"
     assert values["Women"].chosen
@@ -57,8 +61,7 @@ def test_each_value_carries_the_address_that_toggles_it() -> None:
 def test_long_facets_fold_the_rest_away_but_never_what_was_chosen(add: Add) -> None:
     for number in range(20):
         add(f"u{number}", usage=f"Usage {number:02}")
-    asked = ProductFilter(QueryDict("usage=Usage+19"), Product.objects.visible())
-    facet = next(facet for facet in counted_facets(asked) if facet.name == "usage")
+    facet = next(facet for facet in facets("usage=Usage+19") if facet.name == "usage")
     assert len(facet.shown) == 13
     assert "Usage 19" in [value.value for value in facet.shown]
     assert len(facet.shown) + len(facet.folded) == 20

@@ -10,13 +10,11 @@ from typing import Any
 import pytest
 from django.db import OperationalError, connection
 from django.db.migrations.executor import MigrationExecutor
-from django.http import QueryDict
 from hypothesis import given
 from hypothesis import strategies as st
 
-from catalog.facets import Facet
 from catalog.fields import RowWriter, row_text
-from catalog.filters import FACET_FIELDS, ProductFilter
+from catalog.filters import order_of
 from catalog.importing import service, upsert
 from catalog.importing.service import ImportOptions, ImportReport, import_catalogue
 from catalog.models import Product
@@ -169,12 +167,12 @@ def test_an_import_that_is_overtaken_for_ever_gives_up(shop: Path, overtake: Any
 # --- indexes ------------------------------------------------------------------------------------
 @pytest.mark.skipif(connection.vendor != "sqlite", reason="reads SQLite's plans")
 @pytest.mark.django_db
-def test_facets_read_the_narrow_index_and_addresses_have_theirs() -> None:
-    for asked in ("", "gender=Women", "colour=Red&gender=Men"):
-        found = ProductFilter(QueryDict(asked), Product.objects.visible())
-        for name in FACET_FIELDS:
-            plan = Facet(name).counts(found.narrowed_without(name)).explain()
-            assert "COVERING INDEX product_facets" in plan
+def test_pages_by_title_and_addresses_have_their_indexes() -> None:
+    order = order_of("title")
+    assert order is not None
+    plan = order.sorted(Product.objects.visible())[:24].explain()
+    assert "USING INDEX product_title" in plan
+    assert "TEMP B-TREE" not in plan
     by_address = Product.objects.visible().with_image().filter(image_url="https://shop.example/1.jpg")
     assert "product_image_url (image_url=?)" in by_address.order_by("id")[:1].explain()
 

@@ -8,7 +8,7 @@ import pytest
 from django.core.management import call_command
 from django.db import connection
 
-from catalog import words
+from catalog import changes, words
 from catalog.importing.statements import insert_products
 from catalog.models import Product
 
@@ -92,7 +92,7 @@ def test_all_migrations_together_leave_the_triggers_in_place() -> None:
     with connection.cursor() as cursor:
         cursor.execute("SELECT name FROM sqlite_master WHERE type = 'trigger' AND tbl_name = 'catalog_product'")
         assert {name for (name,) in cursor.fetchall()} == {
-            f"{words.TABLE}_{event}" for event in ("insert", "delete", "update")
+            f"{table}_{event}" for table in (words.TABLE, changes.TABLE) for event in ("insert", "delete", "update")
         }
 
 

@@ -9,12 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from catalog.models import Product
 from similarity import builds, serving
 from similarity.building import build_index, chosen_model
 from similarity.builds import BuilderBusy, BuildError, NoBuild, build_lock, builds_dir
+from similarity.embedders.base import file_sha256
 from similarity.services import similar_to
 from tests.similarity.conftest import AddProduct, embed_without_building, give_picture, png
 
@@ -88,6 +90,70 @@ def test_files_of_two_builds_do_not_mix(reds_and_blues: dict[str, Product], add_
         serving.get_index()
 
 
+def test_files_are_read_whole_once_and_again_when_somebody_has_touched_them(
+    reds_and_blues: dict[str, Product], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build_index()
+    hashed: list[str] = []
+
+    def watched(*paths: Path) -> str:
+        hashed.extend(path.name for path in paths)
+        return file_sha256(*paths)
+
+    monkeypatch.setattr(builds, "file_sha256", watched)
+    serving.get_index()
+    assert set(hashed) == {"manifest.json"}  # the builder has just hashed the others
+    (current_folder() / "rows.npy").touch()
+    serving.reset_index()
+    serving.get_index()
+    assert "faiss.index" in hashed
+    hashed.clear()
+    serving.reset_index()
+    serving.get_index()
+    assert set(hashed) == {"manifest.json"}
+
+
+def test_without_a_note_of_it_a_build_is_verified(reds_and_blues: dict[str, Product]) -> None:
+    report = build_index()
+    note = builds_dir() / "verified" / f"{report.index}.json"
+    note.write_text("{}")
+    assert serving.get_index().count == 4
+    assert json.loads(note.read_text())["files"]
+    note.write_text("damaged")
+    path = current_folder() / "faiss.index"
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    serving.reset_index()
+    with pytest.raises(BuildError, match="not the file"):
+        serving.get_index()
+
+
+def test_a_disk_that_forgets_is_found_out_when_all_is_read_again(reds_and_blues: dict[str, Product]) -> None:
+    """As if a byte had changed and nothing else: the note is made to fit."""
+    report = build_index()
+    path = current_folder() / "faiss.index"
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    note = builds_dir() / "verified" / f"{report.index}.json"
+    known = json.loads(note.read_text())
+    stat = path.stat()
+    known["files"]["faiss.index"] = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
+    note.write_text(json.dumps(known))
+    builds.verify(builds.current_manifest())
+    with pytest.raises(BuildError, match="not the file"):
+        builds.verify(builds.current_manifest(), anew=True)
+
+
+def test_looks_lie_by_label_and_are_found_by_row(add_product: AddProduct) -> None:
+    for number, category in enumerate(["Shoes", "Apparel", "Shoes", "Apparel"]):
+        add_product(f"p{number}", (number * 40, 100, 0), category=category)
+    build_index()
+    build = serving.get_index().build
+    labels = dict(Product.objects.values_list("embedding_row", "category"))
+    assert [labels[row] for row in build.rows.tolist()] == ["Apparel", "Apparel", "Shoes", "Shoes"]
+    positions = build.positions_of(build.rows[::-1])
+    assert positions.tolist() == [3, 2, 1, 0]
+    assert build.positions_of(np.array([10**9, -1])).tolist() == [-1, -1]
+
+
 def test_a_broken_new_build_leaves_the_former_one_answering(
     reds_and_blues: dict[str, Product], add_product: AddProduct
 ) -> None:
@@ -134,7 +200,7 @@ def test_the_manifest_tells_what_the_build_is_made_of(reds_and_blues: dict[str, 
     assert manifest["model"] == "toy"
     assert manifest["count"] == 4
     assert manifest["metric"] == "inner product"
-    assert set(manifest["files"]) == {"faiss.index", "rows.npy", "digests.npy"}
+    assert set(manifest["files"]) == {"faiss.index", "rows.npy", "digests.npy", "order.npy"}
     assert all(len(file["sha256"]) == 64 for file in manifest["files"].values())
 
 
@@ -142,8 +208,9 @@ def test_three_builds_are_kept(reds_and_blues: dict[str, Product], add_product: 
     for number in range(5):
         add_product(f"more-{number}", (number, 100, 0))
         last = build_index()
-    folders = sorted(path.name for path in builds_dir().iterdir() if path.is_dir())
+    folders = sorted(path.name for path in builds_dir().glob("[0-9]*"))
     assert len(folders) == 3
+    assert {path.stem for path in builds_dir().glob("verified/*.json")} >= {*folders}
     assert last.index in folders
 
 

@@ -17,10 +17,11 @@ from similarity.calibration import (
     least_alike,
     near_groups,
 )
+from similarity.indexes.base import Progress, silently
 from similarity.indexes.exact import ExactIndex
 from similarity.indexes.faiss import FaissIndex
 from similarity.looks import Layout, Part
-from similarity.vectors import Matrix, unit
+from similarity.vectors import Matrix, Vectors, unit
 
 LAYOUT = Layout((Part("style", 1.0, 16, "style"), Part("colour", 0.5, 4, "colour")))
 
@@ -37,7 +38,8 @@ class CoarseIndex(FaissIndex):
     exact = False
 
     @classmethod
-    def build(cls, vectors: Matrix, factory: str = "IVF") -> CoarseIndex:
+    def build(cls, vectors: Matrix | Vectors, factory: str = "IVF", progress: Progress = silently) -> CoarseIndex:
+        assert isinstance(vectors, np.ndarray)
         index: Any = faiss.index_factory(vectors.shape[1], "IVF32,Flat", faiss.METRIC_INNER_PRODUCT)
         index.train(vectors)
         index.add(vectors)
@@ -47,7 +49,7 @@ class CoarseIndex(FaissIndex):
 
 def test_the_cutoff_keeps_nearly_every_twelfth_match() -> None:
     looks = some_looks(400)
-    (default, *_) = calibrate(looks, np.arange(400), LAYOUT, ExactIndex.build(looks), {}).mixes
+    (default, *_) = calibrate(np.arange(400), LAYOUT, ExactIndex.build(looks), {}).mixes
     assert default.cutoff is not None
     scores = np.sort((looks * LAYOUT.query_weights(LAYOUT.default_mix)) @ looks.T, axis=1)[:, ::-1]
     kept = (scores[:, SHOWN] >= default.cutoff).mean()  # itself is the first
@@ -56,9 +58,9 @@ def test_the_cutoff_keeps_nearly_every_twelfth_match() -> None:
 
 def test_copies_of_a_picture_do_not_raise_the_cutoff() -> None:
     looks = some_looks(200)
-    alone = calibrate(looks, np.arange(200), LAYOUT, ExactIndex.build(looks), {}).mixes[0].cutoff
+    alone = calibrate(np.arange(200), LAYOUT, ExactIndex.build(looks), {}).mixes[0].cutoff
     copied = np.repeat(looks, 15, axis=0)
-    together = calibrate(copied, np.arange(200).repeat(15), LAYOUT, ExactIndex.build(copied), {}).mixes[0].cutoff
+    together = calibrate(np.arange(200).repeat(15), LAYOUT, ExactIndex.build(copied), {}).mixes[0].cutoff
     assert alone is not None
     assert together is not None
     assert together > alone  # twelve of the fifteen copies of one neighbour fill the list …
@@ -67,15 +69,13 @@ def test_copies_of_a_picture_do_not_raise_the_cutoff() -> None:
 
 def test_a_small_catalogue_has_no_cutoff_and_an_empty_one_no_mixes() -> None:
     looks = some_looks(30)
-    assert {facts.cutoff for facts in calibrate(looks, np.arange(30), LAYOUT, ExactIndex.build(looks), {}).mixes} == {
-        None
-    }
-    assert calibrate(looks[:0], np.arange(0), LAYOUT, ExactIndex.build(looks[:0]), {}).mixes == ()
+    assert {facts.cutoff for facts in calibrate(np.arange(30), LAYOUT, ExactIndex.build(looks), {}).mixes} == {None}
+    assert calibrate(np.arange(0), LAYOUT, ExactIndex.build(looks[:0]), {}).mixes == ()
 
 
 def test_every_mix_that_pages_offer_is_measured() -> None:
     looks = some_looks(120)
-    calibration = calibrate(looks, np.arange(120), LAYOUT, ExactIndex.build(looks), {})
+    calibration = calibrate(np.arange(120), LAYOUT, ExactIndex.build(looks), {})
     for mode in modes.MODES:
         for balance in modes.BALANCES:
             assert calibration.cutoff(modes.mix_of(LAYOUT.default_mix, mode, balance)) is not None
@@ -86,9 +86,9 @@ def test_every_mix_that_pages_offer_is_measured() -> None:
 def test_an_approximate_index_is_measured_and_passed_over_where_it_loses_too_much() -> None:
     looks = some_looks(2000)
     index = CoarseIndex.build(looks)
-    calibration = calibrate(looks, np.arange(2000), LAYOUT, index, {})
+    calibration = calibrate(np.arange(2000), LAYOUT, index, {})
     assert all(0 < facts.recall < 0.99 for facts in calibration.mixes)
-    assert calibration.is_exact_needed(LAYOUT.default_mix)
+    assert calibration.way_of(LAYOUT.default_mix)[0]
     query = looks[7] * LAYOUT.query_weights(LAYOUT.default_mix)
     found, scores = index.search_exactly(query, 10)
     oracle, wanted = ExactIndex.build(looks).search(query[np.newaxis], 10)
@@ -102,11 +102,15 @@ def test_an_approximate_index_is_measured_and_passed_over_where_it_loses_too_muc
 
 def test_exactness_is_judged_where_the_mix_was_measured_nearest() -> None:
     calibration = Calibration(
-        {}, [MixFacts({"style": 1.0, "colour": 0.0}, None, 1.0), MixFacts({"style": 0.0, "colour": 1.0}, None, 0.6)]
+        {},
+        [
+            MixFacts({"style": 1.0, "colour": 0.0}, None, 1.0, 0.4),
+            MixFacts({"style": 0.0, "colour": 1.0}, None, 0.6, 0.7),
+        ],
     )
-    assert not calibration.is_exact_needed({"style": 1.0, "colour": 0.3})
-    assert calibration.is_exact_needed({"style": 0.2, "colour": 1.0})
-    assert not Calibration({}, ()).is_exact_needed({"style": 1.0})
+    assert calibration.way_of({"style": 1.0, "colour": 0.3}) == (False, 0.4)
+    assert calibration.way_of({"style": 0.2, "colour": 1.0}) == (True, 0.7)
+    assert Calibration({}, ()).way_of({"style": 1.0}) == (False, None)
 
 
 def test_it_is_kept_as_json() -> None:

@@ -334,7 +334,7 @@ def test_an_area_asks_no_more_queries_than_any_filter(
     client: Client, shown: CatalogueMap, shop: dict[str, Product], django_assert_num_queries: object
 ) -> None:
     client.get("/")
-    with django_assert_num_queries(3):  # type: ignore[operator]
+    with django_assert_num_queries(2):  # type: ignore[operator]
         client.get(f"/?area={around(shown, *shop.values())}")
 
 

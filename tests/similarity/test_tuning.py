@@ -48,7 +48,7 @@ def test_a_graph_that_finds_too_little_searches_harder(settings: Any) -> None:
     assert index.effort == tuning.effort
     assert tuning.recall >= LEAST_RECALL
     others = unit(np.random.default_rng(2).normal(size=(200, 16)).astype(np.float32))
-    assert recall_of(index, others, exact_tenth(others, looks)) > LEAST_RECALL - 0.02
+    assert recall_of(index, others, exact_tenth(others, index)) > LEAST_RECALL - 0.02
 
 
 def test_a_graph_that_cannot_find_enough_gives_way_to_an_exact_index(

@@ -20,6 +20,7 @@ from similarity.management.arguments import (
     whole_number,
 )
 from similarity.mix import Mix
+from similarity.planning import Plan
 from similarity.products import get_product
 from similarity.refining import Refinement, relaxed_words
 from similarity.services import DEFAULT_K, MAX_K, Answer, similar_to, similar_to_image
@@ -59,6 +60,7 @@ class Command(BaseCommand):
         parser.add_argument(
             "--uncurated", action="store_true", help="As the index ranks, whatever the shop has pinned or hidden."
         )
+        parser.add_argument("--plan", action="store_true", help="Say how the index was asked, and why so.")
         parser.add_argument("--json", action="store_true", help="Print one JSON object.")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -67,9 +69,11 @@ class Command(BaseCommand):
         with told_in_a_sentence():
             answer = _ask(options, _refinement(options))
         if options["json"]:
-            self.stdout.write(json.dumps(answer.to_json(), ensure_ascii=False))
+            self.stdout.write(json.dumps(answer.to_json(explain=options["plan"]), ensure_ascii=False))
         else:
             self.stdout.write(_table(answer))
+            for plan in answer.plans if options["plan"] else ():
+                self.stdout.write(_sentence(plan))
 
 
 def _refinement(options: dict[str, Any]) -> Refinement:
@@ -102,6 +106,13 @@ def _ask(options: dict[str, Any], refinement: Refinement) -> Answer:
     if product is None:
         raise CommandError(f"There is no product with the id {product_id}.")
     return similar_to(product, k, mix, refinement, curated=not options["uncurated"])
+
+
+def _sentence(plan: Plan) -> str:
+    """ "Asked by cells instead of graph-then-filter: …; 9,120 of 1,000,000 looks might answer, 3,100 were compared."""
+    tried = f" instead of {plan.instead_of}" if plan.instead_of else ""
+    compared = f", {plan.looked_at:,} were compared one by one" if plan.looked_at else ""
+    return f"Asked by {plan.how}{tried}: {plan.why}; {plan.selected:,} of {plan.of:,} looks might answer{compared}."
 
 
 def _table(answer: Answer) -> str:
