@@ -22,6 +22,7 @@ from similarity.builds import (
     Ingredients,
     Manifest,
     NoBuild,
+    Seen,
     build_lock,
     current_manifest,
     default_name,
@@ -338,7 +339,7 @@ def _store(
             model=model,
             identities={part: space.identity for part, space in spaces.items()},
             spaces={part: space.name for part, space in spaces.items()},
-            seen={part: (len(held.rows), held.checksum(len(held.rows))) for part, held in entries.items()},
+            seen={part: _seen(spaces[part], held) for part, held in entries.items()},
             layout=layout,
             index=index,
             rows=pictures.rows,
@@ -353,6 +354,11 @@ def _store(
             cells=cells,
         )
     )
+
+
+def _seen(space: Space, held: Entries) -> Seen:
+    note = space.note()
+    return Seen(len(held.rows), held.checksum(len(held.rows)), note.token if note else "")
 
 
 def _arranged(looks: _Looks, pictures: Pictures) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:

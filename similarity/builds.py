@@ -29,7 +29,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -72,11 +72,20 @@ class BuilderBusy(BuildError):
 
 
 @dataclass(frozen=True)
+class Seen:
+    """How many entries a space held when a build was made, a checksum of which (`Entries.checksum`), and the token of
+    its files (`spaces.Note`)."""
+
+    count: int
+    checksum: int
+    token: str
+
+
+@dataclass(frozen=True)
 class Manifest:
     """What a build is made of. `identities`, `spaces` (names of folders) and `seen` are by space.
 
-    `fit` is what fitting the looks found out; `labels_sha256` stands for the labels they were fitted on. `seen` is how
-    many entries a space held then, and a checksum of which (`Entries.checksum`).
+    `fit` is what fitting the looks found out; `labels_sha256` stands for the labels they were fitted on.
     """
 
     id: str
@@ -85,7 +94,7 @@ class Manifest:
     model: str
     identities: dict[str, Identity]
     spaces: dict[str, str]
-    seen: dict[str, tuple[int, int]]
+    seen: dict[str, Seen]
     engine: str
     count: int
     dimension: int
@@ -111,7 +120,7 @@ class Manifest:
         del content["metric"], content["dtype"]
         content["created_at"] = datetime.fromisoformat(content["created_at"])
         content.setdefault("name", default_name(content["model"]))  # builds made before they had names
-        content["seen"] = {part: tuple(values) for part, values in content["seen"].items()}
+        content["seen"] = {part: Seen(**values) for part, values in content["seen"].items()}
         content["identities"] = {part: Identity(**values) for part, values in content["identities"].items()}
         return cls(**content)
 
@@ -157,7 +166,13 @@ def builds_dir() -> Path:
 
 
 def current_path() -> Path:
-    return builds_dir() / "CURRENT"
+    return _current_path(settings.SIMILARITY["BUILDS_DIR"])
+
+
+@lru_cache(maxsize=8)
+def _current_path(folder: Path) -> Path:
+    """Kept: it is asked after at every question."""
+    return Path(folder) / "CURRENT"
 
 
 def default_name(model: str) -> str:
@@ -246,7 +261,7 @@ class Ingredients:
     model: str
     identities: dict[str, Identity]
     spaces: dict[str, str]
-    seen: dict[str, tuple[int, int]]
+    seen: dict[str, Seen]
     layout: Layout
     index: VectorIndex
     rows: Rows

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from django.utils.translation import gettext
@@ -58,15 +59,15 @@ class Layout:
 
     parts: tuple[Part, ...]
 
-    @property
+    @cached_property
     def dimension(self) -> int:
         return sum(part.dimension for part in self.parts)
 
-    @property
+    @cached_property
     def default_mix(self) -> Mix:
         return {part.name: part.weight for part in self.parts}
 
-    @property
+    @cached_property
     def slices(self) -> dict[str, slice]:
         """Each part's columns within a look."""
         ends = np.cumsum([part.dimension for part in self.parts])
@@ -103,6 +104,13 @@ class Layout:
 
         The inner product of that query with a stored look is the score, `Σ m_i·cos_i / Σ |m_i|`.
         """
+        return self._weights(mix) if mix != self.default_mix else self._default_weights
+
+    @cached_property
+    def _default_weights(self) -> NDArray[np.float32]:
+        return self._weights(self.default_mix)
+
+    def _weights(self, mix: Mix) -> NDArray[np.float32]:
         total = sum(abs(weight) for weight in mix.values())
         return np.concatenate(
             [np.full(part.dimension, mix[part.name] / part.weight / total, np.float32) for part in self.parts]

@@ -34,7 +34,7 @@ MAX_SEVERAL = 50
 UNLIKE_WEIGHT = 0.5
 LEAST_YOUNG = 100
 """So many looks beside the build cost nothing, whatever share of it they are."""
-MARGIN = 8
+MARGIN = 4
 """Candidates beyond those that are shown: some may be hidden, or gone a moment ago."""
 DIVERSE_AMONG = 3
 """For variety, k matches are chosen among about this many times k."""
@@ -364,12 +364,13 @@ def _matches(
 ) -> tuple[Match, ...]:
     """The candidates, pinned ones first, as matches; `more` of each shows the same."""
     looks = np.array([each.look for each in found]).reshape(len(found), len(query))
-    parts = live.build.layout.contributions(query, looks)
+    contributions = live.build.layout.contributions(query, looks)
+    names, parts = tuple(contributions), np.array([*contributions.values()]).T.tolist()
     return tuple(
         Match(
             product=each.product,
             score=each.score,
-            parts={} if each.score is None else {name: float(values[at]) for name, values in parts.items()},
+            parts={} if each.score is None else dict(zip(names, parts[at], strict=True)),
             **(_agreement(question.like[0], each.product) if question.product_id else {}),
             more=more[at],
             pinned=at < len(question.pinned),
@@ -417,7 +418,6 @@ def _candidates(
     A few more are looked up, as some may be gone, or copies of others. Where so many are hidden that too few are left,
     only those that visitors may see are asked for.
     """
-    everything = live.count + len(live.tail().rows)
     exactly, slack = live.build.calibration.way_of(question.mix)
     k, chosen = question.k, rung.chosen
     reach = (DIVERSE_AMONG if question.refinement.diversity else 1) * k + MARGIN + len(rung.seen)
@@ -428,16 +428,22 @@ def _candidates(
             raise SimilarityUnavailable(f"The index cannot answer: {error}") from error
         plans.append(hits.plan)
         high = len(hits.rows) if rung.min_score is None else int((hits.scores >= rung.min_score).sum())
-        found = products.visible_by_row(hits.rows[:high].tolist())
+        rows = hits.rows[:high].tolist()
+        found = products.visible_by_row(rows)
         candidates = [*before]
-        for row, score, digest, look in zip(
-            hits.rows[:high].tolist(), hits.scores.tolist(), hits.digests, hits.looks, strict=False
-        ):
+        for at, row in enumerate(rows):
             product = found.get(row)
-            if product is not None and product.pk not in rung.seen and product.image_sha256 == digest.tobytes().hex():
-                candidates.append(_Candidate(product, score, look, rung.number))
-        enough = len(np.unique(_leaders(live, question, candidates))) >= k
-        if enough or high < len(hits.rows) or len(hits.rows) < reach or reach >= everything:
+            if (
+                product is not None
+                and product.pk not in rung.seen
+                and product.image_sha256 == hits.digests[at].tobytes().hex()
+            ):
+                candidates.append(_Candidate(product, float(hits.scores[at]), hits.looks[at], rung.number))
+        if question.refinement.collapse:
+            enough = len(np.unique(_leaders(live, question, candidates))) >= k
+        else:
+            enough = len(candidates) >= k
+        if enough or high < len(hits.rows) or len(hits.rows) < reach:
             return candidates
         if chosen is None:
             chosen = _chosen(live, {}, RAW)
@@ -478,12 +484,14 @@ def _diversified(live: LiveIndex, question: _Question, candidates: Sequence[_Can
 
 def _agreement(asked: Product, match: Product) -> dict[str, Any]:
     """Where the labels of two products agree, and where they do not."""
-    values = {label: (getattr(asked, label), getattr(match, label)) for label in COMPARED}
-    known = {label: pair for label, pair in values.items() if all(pair)}
-    return {
-        "same": tuple(label for label, (one, other) in known.items() if one == other),
-        "different": {label: pair for label, pair in known.items() if pair[0] != pair[1]},
-    }
+    same, different = [], {}
+    for label in COMPARED:
+        one, other = getattr(asked, label), getattr(match, label)
+        if one and one == other:
+            same.append(label)
+        elif one and other:
+            different[label] = (one, other)
+    return {"same": tuple(same), "different": different}
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from similarity.builds import Build, BuildError, NoBuild, current_path, open_cur
 from similarity.indexes.base import exact_search
 from similarity.planning import Plan, Selection
 from similarity.products import Columns, places_of_rows
-from similarity.spaces import Space, SpaceError
+from similarity.spaces import Entries, Space, SpaceError
 from similarity.vectors import Digests, Matrix, Rows, find_rows
 
 logger = logging.getLogger(__name__)
@@ -41,12 +41,13 @@ MOST_KEPT = 32
 class Tail:
     """Looks of pictures that are younger than the build, made with the build's own transforms.
 
-    `rows` (n,), `digests` (n, 32), `looks` (n, dimension).
+    `rows` (n,), `digests` (n, 32), `looks` (n, dimension); `incomplete` (n,): a part of it may still be written.
     """
 
     rows: Rows
     digests: Digests
     looks: Matrix
+    incomplete: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -119,29 +120,57 @@ class LiveIndex:
 
     def _no_tail(self) -> Tail:
         empty = np.empty((0, self.build.layout.dimension), np.float32)
-        return Tail(np.empty(0, np.int64), np.empty((0, 32), np.uint8), empty)
+        return Tail(np.empty(0, np.int64), np.empty((0, 32), np.uint8), empty, np.empty(0, bool))
 
     def _read_tail(self) -> Tail:
-        entries = {part: space.read() for part, space in self._spaces.items()}
+        entries = {part: self._younger(part) for part in self._spaces}
         style = entries["style"]
-        at = np.arange(len(style.rows))
-        young = (self.build.positions_of(style.rows) < 0) & (find_rows(style.rows, style.rows) == at)
-        count, checksum = self.build.manifest.seen["style"]
-        if len(style.rows) >= count and style.checksum(count) == checksum:
-            young &= at >= count  # what the build had before it and left out is of pictures that are gone
+        young = self.build.positions_of(style.rows) < 0
+        young &= find_rows(style.rows, style.rows) == np.arange(len(style.rows))  # the last of each
         rows, digests = style.rows[young], style.digests[young]
         if not len(rows):
             return self._no_tail()
         if not self.build.rows.size:
             raise SpaceError("the index is empty and knows no transform for them; run build_index.")
-        vectors = {}
+        looks = np.empty((len(rows), self.build.layout.dimension), np.float32)
+        before = self._tail
+        at = find_rows(rows, before.rows)
+        known = at >= 0
+        known[known] = (before.digests[at[known]] == digests[known]).all(axis=1) & ~before.incomplete[at[known]]
+        looks[known] = before.looks[at[known]]
+        incomplete = np.zeros(len(rows), dtype=bool)
+        if not known.all():
+            new = ~known
+            looks[new], incomplete[new] = self._composed(entries, rows[new], digests[new])
+        return Tail(rows, digests, looks, incomplete)
+
+    def _younger(self, part: str) -> Entries:
+        """What a space holds that the build had not seen; all of it, where nobody can tell."""
+        space, seen = self._spaces[part], self.build.manifest.seen[part]
+        note = space.note()
+        if note is not None and note.token and note.token == seen.token:
+            return space.read(since=seen.count)
+        entries = space.read()
+        # What the build had before it and left out is of pictures that are gone.
+        had = seen.count if len(entries.rows) >= seen.count and entries.checksum(seen.count) == seen.checksum else 0
+        return Entries(entries.rows[had:], entries.digests[had:], entries.vectors[had:])
+
+    def _composed(self, entries: dict[str, Entries], rows: Rows, digests: Digests) -> tuple[Matrix, NDArray[np.bool_]]:
+        """Looks (n, dimension), and which of them (n,) lack a part that may still come."""
+        vectors: dict[str, Matrix] = {}
+        incomplete = np.zeros(len(rows), dtype=bool)
         for part in self.build.layout.parts:
-            space = entries[part.space]
-            if not space.vectors.shape[1]:  # nothing was ever written there
-                vectors[part.space] = np.zeros((len(rows), part.space_dimension), np.float32)
-            elif part.space not in vectors:
-                vectors[part.space] = space.take(space.find(rows, digests))
-        return Tail(rows, digests, self.build.layout.compose(vectors))
+            if part.space in vectors:
+                continue
+            held = entries[part.space]
+            at = held.find(rows, digests)
+            if (at < 0).any():  # older than the build there, or not there yet
+                held = self._spaces[part.space].read()
+                at = held.find(rows, digests)
+            incomplete |= at < 0
+            there = held.vectors.shape[1] or part.space_dimension  # 0: nothing was ever written there
+            vectors[part.space] = held.take(at) if held.vectors.shape[1] else np.zeros((len(rows), there), np.float32)
+        return self.build.layout.compose(vectors), incomplete
 
     def look_of(self, row: int, digest: Digests) -> NDArray[np.float32] | None:
         """The look (dimension,) of the picture with that row and digest (32,); None while it has none."""

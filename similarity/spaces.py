@@ -16,6 +16,7 @@ import json
 import mmap
 import os
 import re
+import secrets
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -81,10 +82,16 @@ class Entries:
 
 @dataclass(frozen=True)
 class Note:
-    """What a space says of itself: the length of its vectors, and which pair of files is its present one."""
+    """What a space says of itself: the length of its vectors, and which pair of files is its present one.
+
+    As these are only ever appended to, whoever finds the `token` again that they were begun with, finds all as it was,
+    and perhaps more behind it. A generation's number would not do: a space that was deleted and filled again starts
+    with the first. "": of a version that gave none.
+    """
 
     dimension: int
     generation: int
+    token: str = ""
     computed_by: tuple[str, ...] = ()
     """Runtime and precision of whatever has written here, in order of their first vector: "openvino bfloat16"."""
 
@@ -97,18 +104,28 @@ class Space:
         self.identity = identity
         self.name = f"{slug}-{identity.key}"
         self.folder = root / self.name
-
-    @property
-    def _note_path(self) -> Path:
-        return self.folder / "space.json"
+        self._note_path = self.folder / "space.json"
+        self._noted: tuple[object, Note | None] = (None, None)
+        self._keys: tuple[Note, Path] | None = None
 
     def note(self) -> Note | None:
-        """What the space says of itself; None before its first vector came."""
+        """What the space says of itself; None before its first vector came. Read again only when it was replaced."""
+        try:
+            stat = self._note_path.stat()
+        except FileNotFoundError:
+            return None
+        state = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
+        if state != self._noted[0]:
+            self._noted = (state, self._read_note())
+        return self._noted[1]
+
+    def _read_note(self) -> Note | None:
         try:
             content = json.loads(self._note_path.read_text())
             return Note(
                 dimension=int(content["dimension"]),
                 generation=int(content["generation"]),
+                token=str(content.get("token", "")),
                 computed_by=tuple(map(str, content.get("computed_by", ()))),
             )
         except FileNotFoundError:
@@ -124,10 +141,16 @@ class Space:
         if note is None:
             return ()
         try:
-            stat = self.keys_path(note).stat()
+            stat = self._keys_now(note).stat()
         except FileNotFoundError:
             return (note.generation,)
         return (note.generation, stat.st_ino, stat.st_size)
+
+    def _keys_now(self, note: Note) -> Path:
+        """`keys_path`, kept: it is asked after at every question."""
+        if self._keys is None or self._keys[0] is not note:
+            self._keys = (note, self.keys_path(note))
+        return self._keys[1]
 
     def keys_path(self, note: Note) -> Path:
         return self.folder / f"keys-{note.generation:04d}.bin"
@@ -135,33 +158,36 @@ class Space:
     def vectors_path(self, note: Note) -> Path:
         return self.folder / f"vectors-{note.generation:04d}.f32"
 
-    def read(self, *, verify: bool = False) -> Entries:
-        """All that is whole in it now; what a writer appends later is not seen.
+    def read(self, *, verify: bool = False, since: int = 0) -> Entries:
+        """All that is whole in it now, or all but the first `since` entries; what a writer appends later is not seen.
 
         With `verify`, every vector is held against its checksum, and one that fails stands as row -1: absent.
         """
         note = self.note()
         if note is None:
             return Entries(np.empty(0, np.int64), np.empty((0, 32), np.uint8), np.empty((0, 0), np.float32))
-        keys, vectors = self.read_whole(note)
+        keys, vectors = self.read_whole(note, since)
         rows = keys["row"].astype(np.int64)
         if verify:
             rows[_checksums(keys, vectors) != keys["crc"]] = DAMAGED
         return Entries(rows, np.ascontiguousarray(keys["sha256"]), vectors)
 
-    def read_whole(self, note: Note) -> tuple[NDArray[np.void], NDArray[np.float32]]:
-        """Keys and mapped vectors up to the last pair that belongs together."""
+    def read_whole(self, note: Note, since: int = 0) -> tuple[NDArray[np.void], NDArray[np.float32]]:
+        """Keys and mapped vectors from some entry on, up to the last pair that belongs together."""
+        line = VECTOR_DTYPE.itemsize * note.dimension
         try:
-            keys = np.fromfile(self.keys_path(note), dtype=KEY_DTYPE)
-            held = self.vectors_path(note).stat().st_size // (VECTOR_DTYPE.itemsize * note.dimension)
+            keys = np.fromfile(self.keys_path(note), dtype=KEY_DTYPE, offset=since * KEY_DTYPE.itemsize)
+            held = self.vectors_path(note).stat().st_size // line - since
         except FileNotFoundError:
             if note != (newer := self.note()) and newer is not None:
                 return self.read_whole(newer)  # compacted between reading the note and the files
             keys, held = np.empty(0, KEY_DTYPE), 0
-        count = min(len(keys), held)
+        count = max(0, min(len(keys), held))
         if not count:
             return keys[:0], np.empty((0, note.dimension), np.float32)
-        vectors = np.memmap(self.vectors_path(note), dtype=VECTOR_DTYPE, mode="r", shape=(count, note.dimension))
+        vectors = np.memmap(
+            self.vectors_path(note), VECTOR_DTYPE, mode="r", offset=since * line, shape=(count, note.dimension)
+        )
         while count and _checksums(keys[count - 1 : count], vectors[count - 1 : count])[0] != keys["crc"][count - 1]:
             count -= 1
         return keys[:count], vectors[:count]
@@ -188,7 +214,9 @@ class SpaceWriter:
         self._space = space
         self._files: tuple[int, int] | None = None
         self._note = space.note()
-        if self._note is not None:
+        if self._note is not None and not self._note.token:
+            self._publish(replace(self._note, token=_token()))
+        elif self._note is not None:
             self._open(self._note)
 
     def append(self, rows: Rows, digests: Digests, vectors: Matrix, computed_by: str = "") -> None:
@@ -200,7 +228,7 @@ class SpaceWriter:
             return
         if self._note is None or self._files is None:
             by = (computed_by,) if computed_by else ()
-            self._publish(Note(dimension=vectors.shape[1], generation=1, computed_by=by))
+            self._publish(Note(vectors.shape[1], generation=1, token=_token(), computed_by=by))
         elif computed_by and computed_by not in self._note.computed_by:
             self.close()
             self._publish(replace(self._note, computed_by=(*self._note.computed_by, computed_by)))
@@ -232,7 +260,7 @@ class SpaceWriter:
         keys, _ = self._space.read_whole(former)
         last = find_rows(held.rows, held.rows) == np.arange(len(held.rows))
         kept = last & np.isin(held.rows, keep) & (held.rows != DAMAGED)
-        following = replace(former, generation=former.generation + 1)
+        following = replace(former, generation=former.generation + 1, token=_token())
         replace_file(self._space.vectors_path(following), np.ascontiguousarray(held.vectors[kept]).tobytes())
         replace_file(self._space.keys_path(following), keys[kept].tobytes())
         self.close()
@@ -286,6 +314,10 @@ def let_go(vectors: NDArray[np.float32]) -> None:
     mapped = getattr(vectors, "_mmap", None)
     if mapped is not None:
         mapped.madvise(mmap.MADV_DONTNEED)
+
+
+def _token() -> str:
+    return secrets.token_hex(8)
 
 
 def _write_all(descriptor: int, content: bytes) -> None:
