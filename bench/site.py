@@ -1,11 +1,15 @@
 """How long visitors wait: grid, product page and similar API of a real server, beside a bare Django page.
 
-    python bench/site.py [--data-dir DIR] [--rate 40] [--seconds 30] [--json]
+    python bench/site.py [--data-dir DIR | --products N] [--rate 40] [--seconds 30] [--json]
 
 Requests arrive at random moments (a Poisson process), whether or not the ones before have been answered, and each is
 timed from the moment it was due: a server that falls behind cannot hide it. Both sites run under gunicorn with two
 workers and the same middleware, one after the other; the bare page asks the database once and shows a line. Without
---data-dir, the demo catalogue is imported and embedded in a folder of the bench's own; one that is given is only read.
+--data-dir, the demo catalogue is imported and embedded in a folder of the bench's own, and with --products grown to
+that size (`manage.py make_catalogue`); a folder that is given is only read.
+
+Then single pages, one request at a time and in turn with the bare page: a product's, the first and the 10,000th of the
+grid (or the last, where there are fewer), what words and filters find, the facets alone.
 """
 
 from __future__ import annotations
@@ -23,7 +27,7 @@ import tempfile
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,11 +39,14 @@ DEMO = ROOT / "fixtures" / "demo"
 CLIENTS = 64
 """Requests that may be under way at once; more than that wait, and their wait counts."""
 SEED = 1
+TURNS, WARMING = 60, 12
+"""Rounds of single pages that are timed, and those before."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-dir", type=Path, help="A catalogue with its index (VITRINE_DATA_DIR).")
+    parser.add_argument("--products", type=int, default=0, help="Grow the demo's catalogue by so many.")
     parser.add_argument("--rate", type=float, default=40.0, help="Requests a second.")
     parser.add_argument("--seconds", type=float, default=30.0)
     parser.add_argument("--json", action="store_true", help="Print one JSON object.")
@@ -47,16 +54,17 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="vitrine-bench-") as folder:
         data_dir = options.data_dir or Path(folder)
         if options.data_dir is None:
-            make_catalogue(data_dir)
+            make_catalogue(data_dir, options.products)
         report = measure(data_dir, options.rate, options.seconds)
     print(json.dumps(report) if options.json else table(report))
 
 
-def make_catalogue(data_dir: Path) -> None:
+def make_catalogue(data_dir: Path, invented: int) -> None:
     for arguments in (
         ("migrate", "-v0"),
         ("import_fashion", str(DEMO / "fashion.csv"), "--images", str(DEMO / "images")),
-        ("build_index", "--model", "efficientnet-lite0"),
+        ("build_index", "--model", "efficientnet-lite0", "--no-report"),
+        *((("make_catalogue", str(invented)), ("build_index", "--no-report")) if invented else ()),
     ):
         command = [sys.executable, "manage.py", *arguments]
         subprocess.run(command, cwd=ROOT, env=environment(data_dir), check=True, stdout=sys.stderr)
@@ -86,6 +94,8 @@ def measure(data_dir: Path, rate: float, seconds: float) -> dict[str, Any]:
         bare_pages = itertools.repeat(("bare", "/"))
         warm_up(port, bare_pages)
         bare = load(port, bare_pages, rate, seconds)
+    with served("config.wsgi", data_dir) as port, served("bench.bare_site:application", data_dir) as bare_port:
+        single = one_by_one(port, bare_port, [product["product_id"] for product in products])
     return {
         "rate": rate,
         "seconds": seconds,
@@ -93,7 +103,43 @@ def measure(data_dir: Path, rate: float, seconds: float) -> dict[str, Any]:
         "site": site,
         "bare": bare,
         "p95_ratio": round(site["all"]["p95_ms"] / bare["all"]["p95_ms"], 2),
+        "single": single,
+        "product_page_beside_bare": round(single["product"]["p50_ms"] / single["bare"]["p50_ms"], 2),
+        "page_10000_beside_page_1": round(single["grid, far page"]["p50_ms"] / single["grid"]["p50_ms"], 2),
     }
+
+
+def one_by_one(port: int, bare_port: int, ids: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Latencies in ms by kind of page, each request alone."""
+    products = itertools.cycle(quote(product) for product in ids)
+    kinds: dict[str, Callable[[], str]] = {
+        "bare": lambda: "/",
+        "product": lambda: f"/products/{next(products)}/",
+        "similar API": lambda: f"/api/v1/products/{next(products)}/similar/",
+        "similar API, filtered": lambda: f"/api/v1/products/{next(products)}/similar/?gender=Women&category=Apparel",
+        "grid": lambda: "/",
+        "grid, far page": lambda: "/?page=10000",
+        "grid, filtered": lambda: "/?gender=Women&category=Apparel",
+        "grid, words": lambda: "/?q=shirt",
+        "grid by title": lambda: "/?sort=title",
+        "facets API": lambda: "/api/v1/facets/?gender=Women&category=Apparel",
+        "completion": lambda: "/api/v1/suggest/?q=sh",
+    }
+    connections = {
+        name: http.client.HTTPConnection("127.0.0.1", bare_port if name == "bare" else port, timeout=60)
+        for name in kinds
+    }
+    first: dict[str, float] = {}
+    spent: dict[str, list[float]] = defaultdict(list)
+    for turn in range(TURNS + WARMING):
+        for name, path in kinds.items():
+            start = time.perf_counter()
+            fetch(connections[name], path())
+            took = 1e3 * (time.perf_counter() - start)
+            first.setdefault(name, round(took, 1))
+            if turn >= WARMING:
+                spent[name].append(took)
+    return {name: {"first_ms": first[name], **percentiles(values)} for name, values in spent.items()}
 
 
 @contextmanager
@@ -199,6 +245,11 @@ def table(report: dict[str, Any]) -> str:
                     f"p99 {figures['p99_ms']:>7.1f} ms   {figures['requests']:>6} requests"
                 )
         lines.append(f"{site:<5} failed: {report[site]['failed']}")
+    lines += ["", "one at a time"]
+    for kind, figures in report["single"].items():
+        lines.append(f"{kind:<22} p50 {figures['p50_ms']:>7.1f} ms   first {figures['first_ms']:>8.1f} ms")
+    lines.append(f"product page over bare page: {report['product_page_beside_bare']}")
+    lines.append(f"page 10,000 over page 1: {report['page_10000_beside_page_1']}")
     return "\n".join([*lines, "", f"p95 of the site over that of the bare page: {report['p95_ratio']}"])
 
 

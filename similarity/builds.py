@@ -147,6 +147,14 @@ class Build:
     order: NDArray[np.int64]
     cells: Cells | None = None
 
+    def position_of(self, row: int) -> int:
+        """Where the look of that row stands, -1 where it does not."""
+        at = int(np.searchsorted(self.rows, row, sorter=self.order))
+        if at == len(self.rows):
+            return -1
+        position = int(self.order[at])
+        return position if self.rows[position] == row else -1
+
     def positions_of(self, rows: Rows) -> NDArray[np.int64]:
         """Where the looks of these rows (m,) stand, -1 where they do not. (m,) int64."""
         if not len(self.rows):

@@ -37,6 +37,7 @@ LEAST_LOOKS = 100
 _BLOCK = 512
 RECALL_AT = 10
 LEAST_RECALL = 0.99
+MOST_KNOWN = 256
 ECHO_SHARE = 0.02
 """The share of pictures saved anew that may pass for another picture."""
 
@@ -79,6 +80,18 @@ class Calibration:
         return (nearest.recall < LEAST_RECALL, nearest.slack) if nearest else (False, None)
 
     def _nearest(self, mix: Mix) -> tuple[MixFacts | None, float]:
+        key = tuple(mix.items())
+        if key not in self._known:
+            if len(self._known) >= MOST_KNOWN:  # mixes are anybody's numbers
+                self._known.clear()
+            self._known[key] = self._find_nearest(mix)
+        return self._known[key]
+
+    @cached_property
+    def _known(self) -> dict[tuple[tuple[str, float], ...], tuple[MixFacts | None, float]]:
+        return {}
+
+    def _find_nearest(self, mix: Mix) -> tuple[MixFacts | None, float]:
         if not self.mixes:
             return None, 0.0
         names, directions = self._directions

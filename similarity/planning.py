@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -177,12 +177,14 @@ def _unfiltered(
         positions, scores = index.search_exactly(query, k)
         return Found(positions[0], scores[0], Plan("everything", why, everything, everything, everything))
     positions, scores = index.search(query[np.newaxis], k)
-    plan = _EXACT if index.exact else _GRAPH
-    return Found(positions[0], scores[0], replace(plan, selected=everything, of=everything))
+    return Found(positions[0], scores[0], _plan_of_all(index.exact, everything))
 
 
-_EXACT = Plan("everything", "the index is exact", 0, 0)
-_GRAPH = Plan("graph", "every look may answer", 0, 0)
+@lru_cache(maxsize=8)
+def _plan_of_all(exact: bool, everything: int) -> Plan:
+    if exact:
+        return Plan("everything", "the index is exact", everything, everything, everything)
+    return Plan("graph", "every look may answer", everything, everything)
 
 
 def _sight(k: int, share: float) -> int:

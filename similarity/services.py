@@ -175,7 +175,7 @@ def compare(product: Product, other: Product, mix: Mix | None = None) -> Answer:
         looks.append(look)
     query = looks[0] * layout.query_weights(mix)
     parts = {name: float(values[0]) for name, values in layout.contributions(query, looks[1][np.newaxis]).items()}
-    match = Match(other, float(query @ looks[1]), parts, **_agreement(product, other))
+    match = Match(other, float(query @ looks[1]), parts, **_agreement(_labels_of(product), other))
     return Answer(product.product_id, (match,), mix, missing)
 
 
@@ -290,7 +290,7 @@ def _answer(live: LiveIndex, question: _Question) -> Answer:
     return _search(live, query, question, Answer(question.product_id, (), mix, missing, min_score=min_score))
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False, slots=True)  # not frozen: a dozen are made for every page, and freezing takes most of that time
 class _Candidate:
     """A product that may be shown, its look (dimension,), and the rung of the wishes on which it was found.
 
@@ -317,18 +317,20 @@ def _search(live: LiveIndex, query: NDArray[np.float32], question: _Question, an
         rung = _Rung(len(ladder), chosen, seen, answer.min_score)
         ladder.append(relaxed)
         candidates = _candidates(live, query, question, rung, candidates, plans)
-        led = _leaders(live, question, candidates)
-        if not refinement.relax or len(np.unique(led)) >= k:
+        if not refinement.relax or _count_leaders(live, question, candidates) >= k:
             break
-    shown = np.flatnonzero(led == np.arange(len(led)))
-    if refinement.diversity:
-        ranked = shown[pinned:]
-        varied = _diversified(live, question, [candidates[at] for at in ranked.tolist()], k - pinned)
-        shown = np.concatenate([shown[:pinned], ranked[varied]])
-    shown = shown[:k]
-    sizes = np.bincount(led, minlength=len(led))
-    found = [candidates[at] for at in shown.tolist()]
-    matches = _matches(live, query, question, found, (sizes[shown] - 1).tolist())
+    found, more = candidates[:k], [0] * k
+    if refinement.collapse or refinement.diversity:
+        led = _leaders(live, question, candidates)
+        shown = np.flatnonzero(led == np.arange(len(led)))
+        if refinement.diversity:
+            ranked = shown[pinned:]
+            varied = _diversified(live, question, [candidates[at] for at in ranked.tolist()], k - pinned)
+            shown = np.concatenate([shown[:pinned], ranked[varied]])
+        shown = shown[:k]
+        found = [candidates[at] for at in shown.tolist()]
+        more = (np.bincount(led, minlength=len(led))[shown] - 1).tolist()
+    matches = _matches(live, query, question, found, more)
     last = max((each.rung for each in found), default=0)
     return replace(answer, matches=matches, relaxed=(*unheard, *ladder[last]), plans=tuple(plans))
 
@@ -366,12 +368,13 @@ def _matches(
     looks = np.array([each.look for each in found]).reshape(len(found), len(query))
     contributions = live.build.layout.contributions(query, looks)
     names, parts = tuple(contributions), np.array([*contributions.values()]).T.tolist()
+    labels = _labels_of(question.like[0]) if question.product_id else []
     return tuple(
         Match(
             product=each.product,
             score=each.score,
             parts={} if each.score is None else dict(zip(names, parts[at], strict=True)),
-            **(_agreement(question.like[0], each.product) if question.product_id else {}),
+            **(_agreement(labels, each.product) if question.product_id else {}),
             more=more[at],
             pinned=at < len(question.pinned),
         )
@@ -431,24 +434,29 @@ def _candidates(
         rows = hits.rows[:high].tolist()
         found = products.visible_by_row(rows)
         candidates = [*before]
+        scores, digests = hits.scores.tolist(), hits.digests.tobytes().hex()
         for at, row in enumerate(rows):
             product = found.get(row)
             if (
                 product is not None
                 and product.pk not in rung.seen
-                and product.image_sha256 == hits.digests[at].tobytes().hex()
+                and product.image_sha256 == digests[64 * at : 64 * at + 64]
             ):
-                candidates.append(_Candidate(product, float(hits.scores[at]), hits.looks[at], rung.number))
-        if question.refinement.collapse:
-            enough = len(np.unique(_leaders(live, question, candidates))) >= k
-        else:
-            enough = len(candidates) >= k
+                candidates.append(_Candidate(product, scores[at], hits.looks[at], rung.number))
+        enough = _count_leaders(live, question, candidates) >= k
         if enough or high < len(hits.rows) or len(hits.rows) < reach:
             return candidates
         if chosen is None:
             chosen = _chosen(live, {}, RAW)
         else:
             reach *= 4
+
+
+def _count_leaders(live: LiveIndex, question: _Question, candidates: Sequence[_Candidate]) -> int:
+    """How many of the candidates stand for themselves."""
+    if not question.refinement.collapse:
+        return len(candidates)
+    return len(np.unique(_leaders(live, question, candidates)))
 
 
 def _leaders(live: LiveIndex, question: _Question, candidates: Sequence[_Candidate]) -> NDArray[np.int64]:
@@ -482,14 +490,19 @@ def _diversified(live: LiveIndex, question: _Question, candidates: Sequence[_Can
     )
 
 
-def _agreement(asked: Product, match: Product) -> dict[str, Any]:
-    """Where the labels of two products agree, and where they do not."""
+def _labels_of(product: Product) -> list[tuple[str, str]]:
+    """The labels that a reader is told of, and their values."""
+    return [(label, value) for label in COMPARED if (value := getattr(product, label))]
+
+
+def _agreement(labels: Sequence[tuple[str, str]], match: Product) -> dict[str, Any]:
+    """Where the labels of the product asked for and those of a match agree, and where they do not."""
     same, different = [], {}
-    for label in COMPARED:
-        one, other = getattr(asked, label), getattr(match, label)
-        if one and one == other:
+    for label, one in labels:
+        other = getattr(match, label)
+        if one == other:
             same.append(label)
-        elif one and other:
+        elif other:
             different[label] = (one, other)
     return {"same": tuple(same), "different": different}
 

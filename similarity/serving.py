@@ -174,13 +174,12 @@ class LiveIndex:
 
     def look_of(self, row: int, digest: Digests) -> NDArray[np.float32] | None:
         """The look (dimension,) of the picture with that row and digest (32,); None while it has none."""
-        wanted = np.array([row], dtype=np.int64)
-        at = int(self.build.positions_of(wanted)[0])
+        at = self.build.position_of(row)
         if at >= 0 and (self.build.digests[at] == digest).all():
             look: NDArray[np.float32] = self.build.index.reconstruct(np.array([at]))[0]
             return look
         tail = self.tail()
-        at = int(find_rows(wanted, tail.rows)[0])
+        at = int(find_rows(np.array([row], dtype=np.int64), tail.rows)[0])
         if at >= 0 and (tail.digests[at] == digest).all():
             young: NDArray[np.float32] = tail.looks[at]
             return young
@@ -309,6 +308,8 @@ def _open_current(stamp: object) -> None:
         logger.error("The index was refused%s: %s", kept, error)  # noqa: TRY400 (the sentence is enough)
     else:
         before, _holder.live, _holder.error = _holder.live, live, None
+        # The first questions need not wait for it: each would only fault in a few pages itself.
+        threading.Thread(target=live.build.index.prefault, name="prefault", daemon=True).start()
         made = live.build.manifest
         level = logging.DEBUG if before is None else logging.INFO  # every command opens one; only a change is news
         logger.log(level, "Serving build %s: %d looks of %s", made.id, made.count, made.model)

@@ -19,7 +19,7 @@ import re
 import secrets
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -106,7 +106,7 @@ class Space:
         self.folder = root / self.name
         self._note_path = self.folder / "space.json"
         self._noted: tuple[object, Note | None] = (None, None)
-        self._keys: tuple[Note, Path] | None = None
+        self._keys: Path | None = None
 
     def note(self) -> Note | None:
         """What the space says of itself; None before its first vector came. Read again only when it was replaced."""
@@ -136,21 +136,19 @@ class Space:
             ) from error
 
     def stamp(self) -> tuple[int, ...]:
-        """Changes whenever the space does; reads no more than the note."""
-        note = self.note()
-        if note is None:
-            return ()
-        try:
-            stat = self._keys_now(note).stat()
-        except FileNotFoundError:
-            return (note.generation,)
-        return (note.generation, stat.st_ino, stat.st_size)
-
-    def _keys_now(self, note: Note) -> Path:
-        """`keys_path`, kept: it is asked after at every question."""
-        if self._keys is None or self._keys[0] is not note:
-            self._keys = (note, self.keys_path(note))
-        return self._keys[1]
+        """Changes whenever the space's vectors do. It is asked after at every question, and looks at one file only:
+        another generation removes that of the one before."""
+        for _ in range(2):
+            if self._keys is None:
+                note = self.note()
+                if note is None:
+                    return ()
+                self._keys = self.keys_path(note)
+            with suppress(FileNotFoundError):
+                stat = self._keys.stat()
+                return (stat.st_ino, stat.st_size)
+            self._keys = None
+        return ()
 
     def keys_path(self, note: Note) -> Path:
         return self.folder / f"keys-{note.generation:04d}.bin"

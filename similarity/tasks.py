@@ -58,7 +58,7 @@ def embed_and_build(context: TaskContext, model: str | None = None) -> dict[str,
 
 def _build(reporter: Reporter, model: str | None) -> dict[str, Any]:
     reporter.stage("building")
-    report = build_index(model, progress=reporter, wait_s=WAIT_S)
+    report = build_index(model, progress=reporter, indexing=reporter.indexing, wait_s=WAIT_S)
     if report.changed or stored_report(report.index) is None:
         reporter.stage("judging")
         report_on(report.index)

@@ -39,7 +39,8 @@ _SHOWN_EVERY_S = 0.5
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a task stands: embedding, building or judging; while it is embedding, how many pictures of how many."""
+    """Where a task stands: embedding, building or judging; while it is embedding, how many pictures of how many, and
+    while it is building, how many looks are in the index (0 of 0 before and after that)."""
 
     task: str
     stage: str
@@ -142,6 +143,7 @@ class Reporter:
 
     def __init__(self, task_id: str) -> None:
         self._task = task_id
+        self._shown_at = 0.0
 
     def __enter__(self) -> Reporter:
         return self
@@ -163,6 +165,12 @@ class Reporter:
                 self.stage("embedding", done, total)
             yield batch
         self.stage("building")
+
+    def indexing(self, done: int, total: int) -> None:
+        """What `build_index` takes as its `indexing`."""
+        if time.monotonic() - self._shown_at >= _SHOWN_EVERY_S:
+            self._shown_at = time.monotonic()
+            self.stage("building", done, total)
 
 
 def _progress_path() -> Path:

@@ -45,6 +45,7 @@ class FaissIndex(VectorIndex):
         graph = isinstance(index, faiss.IndexHNSW)
         self._storage: Any = faiss.downcast_index(index.storage) if graph else index
         self._is_graph = graph
+        self._count, self._dimension = int(index.ntotal), int(index.d)
 
     @classmethod
     def choose(cls, count: int, dimension: int, memory_bytes: int | None) -> str:
@@ -75,6 +76,7 @@ class FaissIndex(VectorIndex):
                     index.train(chunk)
                 index.add(chunk)
                 progress(int(index.ntotal))
+        made._count = int(index.ntotal)
         return made
 
     def _reserve(self, count: int) -> None:
@@ -126,11 +128,11 @@ class FaissIndex(VectorIndex):
 
     @property
     def count(self) -> int:
-        return int(self._index.ntotal)
+        return self._count
 
     @property
     def dimension(self) -> int:
-        return int(self._index.d)
+        return self._dimension
 
     @property
     def effort(self) -> int | None:
@@ -139,7 +141,7 @@ class FaissIndex(VectorIndex):
     def harder(self) -> bool:
         if not self._is_graph or self._index.hnsw.efSearch >= MOST_EFFORT:
             return False
-        self._index.hnsw.efSearch *= 2
+        self._index.hnsw.efSearch = min(MOST_EFFORT, self._index.hnsw.efSearch * 3 // 2)
         return True
 
     def reconstruct(self, positions: NDArray[np.int64]) -> Matrix:

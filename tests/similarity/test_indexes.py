@@ -200,7 +200,7 @@ def test_a_graph_searches_harder_up_to_a_limit_and_remembers_it(
     efforts = [index.effort]
     while index.harder():
         efforts.append(index.effort)
-    assert efforts == [64, 128, 256, 512]
+    assert efforts == [64, 96, 144, 216, 324, 486, 512]
     index.save(tmp_path)
     assert FaissIndex.load(tmp_path).effort == 512
 

@@ -46,13 +46,15 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         with told_in_a_sentence():
-            report = build_index(
-                options["model"],
-                name=options["name"],
-                hold=options["hold"],
-                full=options["full"],
-                progress=_progress_bar,
-            )
+            with tqdm(unit=" looks", desc="Indexing", disable=None, delay=1) as bar:
+                report = build_index(
+                    options["model"],
+                    name=options["name"],
+                    hold=options["hold"],
+                    full=options["full"],
+                    progress=_progress_bar,
+                    indexing=lambda done, total: _advance(bar, done, total),
+                )
             self.stdout.write(json.dumps(report.to_json()) if options["json"] else _summary(report))
             unjudged = report.changed or stored_report(report.index) is None
             judged = report_on(report.index) if unjudged and not options["no_report"] else None
@@ -75,6 +77,11 @@ def _progress_bar(batches: Iterator[Batch], total: int) -> Iterator[Batch]:
             yield batch
 
 
+def _advance(bar: tqdm[Any], done: int, total: int) -> None:
+    bar.total = total
+    bar.update(done - bar.n)
+
+
 def _summary(report: BuildReport) -> str:
     lines = []
     if report.embedded:
@@ -88,6 +95,8 @@ def _summary(report: BuildReport) -> str:
         if not report.kind["exact"]:
             lines.append(_about_kind(report.kind))
         lines.append(_about_adapter(report.adapter))
+        if report.peak_mib:
+            lines.append(f"It took {report.seconds:.0f} s and at most {report.peak_mib} MiB of memory.")
     if not report.published:
         lines.append(f"It is not published. To publish it: python manage.py builds --use {report.index}")
     return "\n".join(lines)

@@ -10,7 +10,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand
 from django.template.defaultfilters import filesizeformat
 
-from similarity.builds import Manifest
+from similarity.builds import BuildError, Manifest, verify
 from similarity.management.arguments import told_in_a_sentence
 from similarity.publishing import StoredBuild, remove_build, roll_back, stored_builds, use_build
 
@@ -32,6 +32,9 @@ class Command(BaseCommand):
             "--rollback", action="store_true", help="Publish what was before the current one; again goes further back."
         )
         action.add_argument("--remove", metavar="NAME-OR-ID", help="Remove this build; the current one is refused.")
+        action.add_argument(
+            "--verify", action="store_true", help="Read all files of all builds, and say which are not what they were."
+        )
         parser.add_argument("--json", action="store_true", help="Print one JSON object: what is stored afterwards.")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -45,10 +48,25 @@ class Command(BaseCommand):
                 removed = remove_build(options["remove"])
                 said = f"Removed index {removed.id} ({removed.name})."
             builds = stored_builds()
+            if options["verify"]:
+                said = _verified(builds)
         if options["json"]:
             self.stdout.write(json.dumps({"builds": [build.to_json() for build in builds]}))
         else:
             self.stdout.write(said or _table(builds))
+
+
+def _verified(builds: list[StoredBuild]) -> str:
+    """Raises BuildError, with every build that is damaged."""
+    damaged = []
+    for build in builds:
+        try:
+            verify(build.manifest, anew=True)
+        except BuildError as error:
+            damaged.append(str(error))
+    if damaged:
+        raise BuildError("\n".join(damaged))
+    return f"Every file of {len(builds)} builds is what its manifest says."
 
 
 def _now_answers(manifest: Manifest) -> str:
