@@ -232,9 +232,11 @@ def raw_faiss(index: Any, effort: int | None, queries: NDArray[np.float32]) -> t
 def opening() -> dict[str, float]:
     """In a process of its own, the files in the system's memory: what opening costs, and the slowest question after."""
     from similarity import builds
+    from similarity.indexes import get_engine
     from similarity.serving import LiveIndex
 
     builds.current_manifest()
+    get_engine()  # a process that switches has imported FAISS
     started = time.perf_counter()
     live = LiveIndex(builds.open_current())
     open_ms = 1000 * (time.perf_counter() - started)

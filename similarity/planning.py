@@ -26,7 +26,6 @@ from numpy.typing import NDArray
 
 from similarity.cells import Cells
 from similarity.indexes import VectorIndex
-from similarity.indexes.base import CHUNK
 from similarity.vectors import Matrix
 
 Positions = NDArray[np.int64]
@@ -42,6 +41,7 @@ before it counts as too few."""
 FIRST_LOOKS = 2048
 """Looks in the first cells that are gone through; each further round has twice as many."""
 UNMEASURED_SLACK = 1.0
+_CHUNK = 4096
 MEASURED_BY, SLACK_SHARE = 10, 0.997
 """Of so many nearest looks, the share that the slack must not lose."""
 
@@ -278,8 +278,8 @@ def least_slack(index: VectorIndex, cells: Cells, queries: Sequence[Matrix]) -> 
     cell_of = np.repeat(np.arange(len(sizes)), sizes)
     best = np.full((len(asked), MEASURED_BY), -np.inf, dtype=np.float32)
     at = np.zeros((len(asked), MEASURED_BY), dtype=np.int64)
-    for start in range(0, index.count, CHUNK):
-        positions = np.arange(start, min(start + CHUNK, index.count))
+    for start in range(0, index.count, _CHUNK):
+        positions = np.arange(start, min(start + _CHUNK, index.count))
         scores = asked @ index.chunk(start, start + len(positions)).T
         scores[~far[:, cell_of[positions]]] = -np.inf
         scores = np.concatenate([best, scores], axis=1)

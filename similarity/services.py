@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -52,7 +53,7 @@ COMPARED = ("product_type", "gender", "colour")
 """The labels that a reader is told of, the most telling first."""
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)  # not frozen: see _Candidate
 class Match:
     """A product and its score (at most 1), and what each part of the look added to it.
 
@@ -435,7 +436,10 @@ def _candidates(
         found = products.visible_by_row(rows)
         candidates = [*before]
         scores, digests = hits.scores.tolist(), hits.digests.tobytes().hex()
+        most = sys.maxsize if question.refinement.collapse or question.refinement.diversity else k
         for at, row in enumerate(rows):
+            if len(candidates) >= most:
+                break
             product = found.get(row)
             if (
                 product is not None

@@ -36,6 +36,8 @@ VECTOR_DTYPE = np.dtype("<f4")
 
 
 _CHUNK = 4096
+_TAKEN = 1024
+"""Vectors that are taken from a mapped file at once: for each, wherever it lies, the system maps 64 KiB around it."""
 DAMAGED = -1
 """The row of an entry whose vector is not what was written."""
 
@@ -75,8 +77,11 @@ class Entries:
         """Vectors (n, dim) at the positions, zeros at -1, as a new matrix."""
         taken = np.zeros((len(positions), self.vectors.shape[1]), dtype=np.float32)
         present = positions >= 0
-        taken[present] = self.vectors[positions[present]]
-        let_go(self.vectors)
+        at = np.flatnonzero(present)
+        for start in range(0, len(at), _TAKEN):
+            some = at[start : start + _TAKEN]
+            taken[some] = self.vectors[positions[some]]
+            let_go(self.vectors)
         return taken
 
 
