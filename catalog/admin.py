@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.models import CHANGE, LogEntry
@@ -17,6 +18,7 @@ from django.utils.translation import gettext_lazy as _
 
 from catalog import admin_keys, images  # noqa: F401  (admin_keys registers itself)
 from catalog.admin_files import CatalogueFilesMixin
+from catalog.columnar import Columns, get_columns
 from catalog.columns import ATTRIBUTES
 from catalog.importing.refetch import MOST, refetch
 from catalog.models import Product
@@ -71,6 +73,19 @@ class VisibilityFilter(admin.SimpleListFilter):
             case "missing":
                 return queryset.exclude(missing_since=None)
         return queryset
+
+
+class ValuesInUseFilter(admin.AllValuesFieldListFilter):
+    """An attribute's values from the catalogue's columns: the database would read its whole table for each of them."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        columns = get_columns()
+        self.lookup_choices: Any = sorted(columns.kept(("values in use", self.field_path), lambda: self._values(columns)))
+
+    def _values(self, columns: Columns) -> list[str]:
+        used = np.bincount(columns.codes[self.field_path], minlength=1).tolist()
+        return [value for value, count in zip(columns.values[self.field_path], used, strict=False) if count]
 
 
 class ProductForm(ProductModelForm):
@@ -130,7 +145,7 @@ class ProductAdmin(CatalogueFilesMixin, ProductModelAdmin):
     list_filter = [
         PictureStateFilter,
         VisibilityFilter,
-        *ATTRIBUTES,
+        *((name, ValuesInUseFilter) for name in ATTRIBUTES),
     ]
     search_fields = ["product_id", "title"]
     search_help_text = _("Words of the title, or an id")

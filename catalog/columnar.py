@@ -56,10 +56,12 @@ _FORMAT = 1
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """Products that some question finds, as a mask (n,) over the columns. `counts`, by attribute, once counted."""
+    """Products that some question finds, as a mask (n,) over the columns. `counts`, by attribute, and `orders`, by
+    name, fill as they are asked for."""
 
     mask: Mask
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
+    orders: dict[str, Places] = field(default_factory=dict)
 
     @cached_property
     def places(self) -> Places:
@@ -69,6 +71,13 @@ class Found:
     @cached_property
     def count(self) -> int:
         return int(np.count_nonzero(self.mask))
+
+    def in_order(self, name: str, order: Callable[[], Places]) -> Places:
+        """The places in another order: `order()` gives those of all products in it."""
+        if name not in self.orders:
+            everything = order()
+            self.orders[name] = everything[self.mask[everything]]
+        return self.orders[name]
 
 
 @dataclass(frozen=True, eq=False)

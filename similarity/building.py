@@ -150,6 +150,8 @@ def build_index(
     model = named_model(model or chosen_model())
     embedders, spaces = _embedders_and_spaces(model)
     with build_lock(wait_s):
+        for space in spaces.values():
+            space.give_token()
         pictures = products.current_pictures()
         work = pipeline.plan_work(pictures, spaces, full=full)
         embedded, failed, embedding_s = _embed(work, embedders, spaces, progress)

@@ -179,7 +179,9 @@ class Space:
         """Keys and mapped vectors from some entry on, up to the last pair that belongs together."""
         line = VECTOR_DTYPE.itemsize * note.dimension
         try:
-            keys = np.fromfile(self.keys_path(note), dtype=KEY_DTYPE, offset=since * KEY_DTYPE.itemsize)
+            path, begin = self.keys_path(note), since * KEY_DTYPE.itemsize
+            whole = begin <= path.stat().st_size
+            keys = np.fromfile(path, dtype=KEY_DTYPE, offset=begin) if whole else np.empty(0, KEY_DTYPE)
             held = self.vectors_path(note).stat().st_size // line - since
         except FileNotFoundError:
             if note != (newer := self.note()) and newer is not None:
@@ -194,6 +196,13 @@ class Space:
         while count and _checksums(keys[count - 1 : count], vectors[count - 1 : count])[0] != keys["crc"][count - 1]:
             count -= 1
         return keys[:count], vectors[:count]
+
+    def give_token(self) -> None:
+        """To the space of a version that gave none."""
+        note = self.note()
+        if note is not None and not note.token:
+            with self.writing():
+                pass  # opening is enough
 
     @contextmanager
     def writing(self) -> Iterator[SpaceWriter]:

@@ -10,6 +10,7 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
+from catalog import browsing
 from catalog.models import Product
 
 Add = Callable[..., Product]
@@ -102,3 +103,22 @@ def test_nothing_inline_and_a_policy_that_forbids_it(client: Client, wardrobe: N
     assert "unsafe" not in policy
     page = answer.content.decode()
     assert not re.search(r"<style|\sstyle=|<script(?![^>]*\ssrc=)|\son[a-z]+=", page)
+
+
+def test_orders_by_title_are_the_same_whichever_way_they_are_made(
+    client: Client, add: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(60):
+        add(f"p{number}", title=f"{'aAbB'[number % 4]} piece {number % 7}", gender=("Men", "Women")[number % 2])
+
+    def shown(query: str) -> list[str]:
+        return [card.pk for page in (1, 2, 3) for card in client.get(f"/?{query}&page={page}").context["page"]]
+
+    queries = ("sort=title", "sort=title&gender=Men", "sort=title&q=piece+3")
+    alone = [shown(query) for query in queries]
+    monkeypatch.setattr(browsing, "SORTED_ALONE", 3)
+    walked = [shown(query) for query in queries]
+    monkeypatch.setattr(browsing, "WALKED", 3)
+    assert [shown(query) for query in queries] == walked == alone
+    Product.objects.filter(product_id="p59").update(title="0 first of all")
+    assert client.get("/?sort=title").context["page"][0].product_id == "p59"

@@ -19,7 +19,7 @@ from django_tasks_db.models import DBTaskResult
 
 from catalog import images
 from catalog.models import ApiKey, Product
-from similarity import tasks, working
+from similarity import services, tasks, working
 from similarity.building import build_index
 from similarity.builds import BuilderBusy, build_lock, current_manifest, current_path
 from similarity.pipeline import Batch
@@ -169,6 +169,56 @@ def test_a_task_waits_for_somebody_elses_build() -> None:
     with build_lock(wait_s=10):
         assert free.is_set()
     other.join()
+
+
+# --- when a build is due -----------------------------------------------------------------------
+@pytest.fixture
+def rebuilding(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Two looks beside a build of three are many."""
+    monkeypatch.setattr(services, "LEAST_YOUNG", 1)
+
+    def how(*, auto: bool) -> None:
+        settings.SIMILARITY = {**settings.SIMILARITY, "REBUILD": {"SHARE": 0.5, "AUTO": auto}}
+
+    return how
+
+
+def test_whoever_runs_it_is_told_when_many_looks_are_younger_than_the_build(
+    shop: dict[str, Product],
+    add_product: AddProduct,
+    rebuilding: Any,
+    caplog: pytest.LogCaptureFixture,
+    admin_client: Client,
+) -> None:
+    rebuilding(auto=False)
+    before = current_manifest().id
+    add_product("one", (210, 0, 0))
+    work_off()
+    assert (index_status().young, index_status().is_rebuild_due) == (1, False)
+    assert "1 look is younger than the index and answers beside it" in admin_page(admin_client)
+    add_product("two", (0, 210, 0))
+    work_off()
+    assert index_status().is_rebuild_due
+    assert tasks.REBUILD_DUE in caplog.messages
+    assert "2 looks are younger than the index, and each is compared" in admin_page(admin_client)
+    assert current_manifest().id == before
+
+
+def admin_page(client: Client) -> str:
+    return client.get("/admin/similarity/indexbuild/").content.decode()
+
+
+def test_where_that_is_set_the_worker_builds_by_itself(
+    shop: dict[str, Product], add_product: AddProduct, rebuilding: Any
+) -> None:
+    rebuilding(auto=True)
+    before = current_manifest().id
+    for name, colour in (("one", (210, 0, 0)), ("two", (0, 210, 0))):
+        add_product(name, colour)
+        work_off()
+    assert current_manifest().id != before
+    assert (index_status().young, index_status().waiting) == (0, 0)
+    assert get_index().count == 5
 
 
 # --- how far it is -----------------------------------------------------------------------------

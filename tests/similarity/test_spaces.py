@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 from pathlib import Path
 
@@ -136,6 +137,40 @@ def test_growth_is_noticed_without_reading(tmp_path: Path) -> None:
         fill(space, at)
         stamps.append(space.stamp())
     assert len(set(stamps)) == 3
+
+
+def test_what_is_younger_is_read_alone_as_long_as_the_token_is_the_same(tmp_path: Path) -> None:
+    space = space_in(tmp_path)
+    fill(space, 1)
+    note = space.note()
+    assert note is not None
+    fill(space, 2)
+    younger = space.read(since=1)
+    assert younger.rows.tolist() == space.read().rows[1:].tolist()
+    np.testing.assert_array_equal(younger.vectors, space.read().vectors[1:])
+    assert space.read(since=99).rows.tolist() == []
+    again = space.note()
+    assert again is not None
+    assert again.token == note.token != ""
+    with space.writing() as writer:
+        writer.compact(keep=ROWS[1:2])
+    compacted = space.note()
+    assert compacted is not None
+    assert compacted.token != note.token
+
+
+def test_a_space_of_an_older_version_is_given_a_token(tmp_path: Path) -> None:
+    space = space_in(tmp_path)
+    fill(space, 2)
+    path = space.folder / "space.json"
+    path.write_text(
+        json.dumps({name: value for name, value in json.loads(path.read_text()).items() if name != "token"})
+    )
+    space.give_token()
+    note = space.note()
+    assert note is not None
+    assert note.token
+    assert space.read().rows.tolist() == ROWS[:2].tolist()
 
 
 def test_a_wrong_dimension_is_refused_with_the_repair(tmp_path: Path) -> None:

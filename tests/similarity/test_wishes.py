@@ -224,3 +224,48 @@ def test_the_command_takes_them_too(shoes: Product, capsys: pytest.CaptureFixtur
     printed = capsys.readouterr().out
     assert printed.splitlines()[0] == "Too few: product_type need no longer be Heels, any value may stand in."
     assert [line.split()[1] for line in printed.splitlines()[1:]] == ["sky", "blue", "rose"]
+
+
+def test_the_answer_says_how_the_index_was_asked(client: Client, shoes: Product, capsys: Any) -> None:
+    assert "plan" not in client.get(SIMILAR).json()
+    (plan,) = client.get(f"{SIMILAR}?explain=plan").json()["plan"]
+    assert (plan["how"], plan["selected"], plan["of"]) == ("everything", 5, 5)
+    narrowed = client.get(f"{SIMILAR}?explain=plan&product_type=Heels&relax=false").json()
+    assert [(plan["how"], plan["selected"]) for plan in narrowed["plan"]] == [("range", 3)]
+    assert "few are selected" in narrowed["plan"][0]["why"]
+    assert "explain" in errors_of(client.get(f"{SIMILAR}?explain=everything"))
+    call_command("similar", "red", "--only", "product_type=Heels", "--no-relax", "--plan")
+    assert "Asked by range: few are selected; 3 of 5 looks might answer" in capsys.readouterr().out
+
+
+def test_any_query_set_narrows_the_matches_and_gives_in_to_nothing(shoes: Product) -> None:
+    some = Product.objects.filter(product_id__in=["plum", "blue"])
+    assert ids(similar_to(shoes, 12, refinement=Refinement(among=some))) == ["plum", "blue"]
+    narrowed = Refinement(among=some, same=("gender",))
+    assert ids(similar_to(shoes, 12, refinement=narrowed)) == ["blue", "plum"]
+    assert ids(similar_to(shoes, refinement=Refinement(among=some, only={"gender": ("Men",)}, relax=False))) == ["plum"]
+
+
+def test_a_filter_holds_for_what_has_changed_a_moment_ago(shoes: Product, add_product: AddProduct) -> None:
+    heels = Refinement(only={"product_type": ("Heels",)}, relax=False)
+    assert ids(similar_to(shoes, refinement=heels)) == ["sky", "blue"]
+    Product.objects.filter(product_id="rose").update(product_type="Heels")  # sends no signal
+    assert ids(similar_to(shoes, refinement=heels)) == ["rose", "sky", "blue"]
+    Product.objects.filter(product_id="sky").update(hidden=True)
+    assert ids(similar_to(shoes, refinement=heels)) == ["rose", "blue"]
+    Product.objects.filter(product_id="blue").delete()
+    add_product("ruby", (205, 0, 0), product_type="Heels")
+    embed_without_building()
+    assert ids(similar_to(shoes, refinement=heels)) == ["ruby", "rose"]
+
+
+def test_where_nearly_all_are_hidden_those_that_are_left_are_found(add_product: AddProduct) -> None:
+    asked = add_product("red", (200, 0, 0))
+    for number in range(60):
+        add_product(f"near-{number}", (200, number, number), hidden=True)
+    for number in range(3):
+        add_product(f"far-{number}", (0, 0, 200 + number))
+    build_index()
+    answer = similar_to(asked, 3)
+    assert sorted(ids(answer)) == ["far-0", "far-1", "far-2"]
+    assert len(answer.plans) == 2
