@@ -81,7 +81,8 @@ class ValuesInUseFilter(admin.AllValuesFieldListFilter):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         columns = get_columns()
-        self.lookup_choices: Any = sorted(columns.kept(("values in use", self.field_path), lambda: self._values(columns)))
+        in_use = columns.kept(("values in use", self.field_path), lambda: self._values(columns))
+        self.lookup_choices: Any = sorted(in_use)
 
     def _values(self, columns: Columns) -> list[str]:
         used = np.bincount(columns.codes[self.field_path], minlength=1).tolist()

@@ -120,7 +120,7 @@ def sorted_places(columns: Columns, sort: str) -> Places:
     """All places of the columns in an order of the database's. One query, of one string, as words are found."""
     order = order_of(sort)
     assert order is not None, "a selection has no other"
-    keys = order.sorted(Product.objects.annotate(key=F("pk"))).values_list("key")
+    keys = order.sorted(Product.objects.annotate(key=F("pk"))).values_list("key")  # type: ignore[misc]
     inner, parameters = keys.query.sql_with_params()
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT group_concat(key) FROM ({inner})", parameters)  # noqa: S608 - Django's own
