@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
@@ -24,6 +25,7 @@ from similarity.builds import (
     NoBuild,
     Seen,
     build_lock,
+    builds_dir,
     current_manifest,
     default_name,
     open_build,
@@ -37,7 +39,7 @@ from similarity.echoes import echoes_of
 from similarity.embedders import Embedder, get_embedder
 from similarity.fitting import SAMPLE, Adapter, Catalogue, fit_looks, labels_sha256
 from similarity.indexes import get_engine
-from similarity.indexes.base import FLAT
+from similarity.indexes.base import FLAT, Kept
 from similarity.looks import Layout
 from similarity.products import Pictures
 from similarity.publishing import check_name, is_current, publish, remove_superseded
@@ -297,9 +299,9 @@ class _Looks:
     def shape(self) -> tuple[int, int]:
         return (len(next(iter(self.positions.values()))), self.layout.dimension)
 
-    def chunks(self) -> Iterator[Matrix]:
-        for start in range(0, self.shape[0], _CHUNK):
-            yield self.at(slice(start, start + _CHUNK))
+    def chunks(self, start: int = 0) -> Iterator[Matrix]:
+        for at in range(start, self.shape[0], _CHUNK):
+            yield self.at(slice(at, at + _CHUNK))
 
     def at(self, some: slice | NDArray[np.int64]) -> Matrix:
         vectors = {part: held.take(self.positions[part][some]) for part, held in self.entries.items()}
@@ -332,7 +334,8 @@ def _store(
     order, starts = _arranged(looks, pictures)
     looks, pictures = looks.in_order(order), Pictures(pictures.rows[order], pictures.digests[order])
     count = len(pictures)
-    index, tuning = tuned_index(looks, layout, lambda done: indexing(done, count))
+    kept = Kept(builds_dir() / "unfinished-index", _key_of(layout, pictures))
+    index, tuning = tuned_index(looks, layout, lambda done: indexing(done, count), kept)
     cells = Cells.of(index, starts) if starts is not None and not index.exact else None
     calibration = calibrate(groups_of(pictures.digests), layout, index, near_duplicates, cells)
     return store_build(
@@ -356,6 +359,18 @@ def _store(
             cells=cells,
         )
     )
+
+
+def _key_of(layout: Layout, pictures: Pictures) -> str:
+    """Stands for the looks of these pictures in their order."""
+    digest = hashlib.sha256()
+    for part in layout.parts:
+        digest.update(f"{part.name} {part.weight} {part.dimension} {part.space}".encode())
+        for array in (part.mean, part.basis):
+            digest.update(b"-" if array is None else np.ascontiguousarray(array).tobytes())
+    digest.update(pictures.rows.tobytes())
+    digest.update(pictures.digests.tobytes())
+    return digest.hexdigest()
 
 
 def _seen(space: Space, held: Entries) -> Seen:

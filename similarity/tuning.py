@@ -12,7 +12,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from similarity.calibration import LEAST_RECALL, exact_tenth, recall_of, sample_of
 from similarity.indexes import VectorIndex, VectorIndexError, get_engine
-from similarity.indexes.base import FLAT, Progress, silently
+from similarity.indexes.base import FLAT, Kept, Progress, silently
 from similarity.looks import Layout
 from similarity.vectors import Matrix, Vectors, in_chunks
 
@@ -56,18 +56,20 @@ def is_still_chosen(factory: str, count: int, dimension: int) -> bool:
     return (factory == FLAT) == (now == FLAT)
 
 
-def tuned_index(looks: Matrix | Vectors, layout: Layout, progress: Progress = silently) -> tuple[VectorIndex, Tuning]:
+def tuned_index(
+    looks: Matrix | Vectors, layout: Layout, progress: Progress = silently, kept: Kept | None = None
+) -> tuple[VectorIndex, Tuning]:
     """An index over looks (n, dimension) whose recall@10 under the default mix is LEAST_RECALL or more.
 
     One that finds less than WANTED_RECALL searches harder, and where that does not help enough, an exact one takes its
-    place. Raises
+    place. `kept`: as `VectorIndex.build` has it. Raises
     ImproperlyConfigured where the settings name a factory string that the engine has not.
     """
     engine = get_engine()
     looks = in_chunks(looks)
     chosen = chosen_factory(*looks.shape)
     try:
-        index = engine.build(looks, chosen, progress)
+        index = engine.build(looks, chosen, progress, kept)
     except VectorIndexError as error:
         raise ImproperlyConfigured(f"SIMILARITY['INDEX']['FACTORY'] (VITRINE_INDEX): {error}") from error
     if index.exact or not index.count:

@@ -23,8 +23,8 @@ class Vectors(Protocol):
     @property
     def shape(self) -> tuple[int, int]: ...
 
-    def chunks(self) -> Iterator[Matrix]:
-        """All of it, some lines at a time, in order; again and again the same."""
+    def chunks(self, start: int = 0) -> Iterator[Matrix]:
+        """All of it from some line on, some lines at a time, in order; again and again the same."""
         ...
 
 
@@ -39,9 +39,9 @@ class Whole:
     def shape(self) -> tuple[int, int]:
         return (len(self.matrix), int(self.matrix.shape[1]))
 
-    def chunks(self) -> Iterator[Matrix]:
-        for start in range(0, len(self.matrix), self.lines):
-            yield self.matrix[start : start + self.lines]
+    def chunks(self, start: int = 0) -> Iterator[Matrix]:
+        for at in range(start, len(self.matrix), self.lines):
+            yield self.matrix[at : at + self.lines]
 
 
 def in_chunks(vectors: Matrix | Vectors) -> Vectors:

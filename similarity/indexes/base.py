@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Self
 
@@ -22,6 +23,15 @@ CHUNK = 16_384
 
 def silently(done: int) -> None:
     """The progress that nobody is told."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Where an unfinished index is kept: a folder, which is there only while there is one, and the `key` of the vectors
+    that it is made of."""
+
+    folder: Path
+    key: str
 
 
 class VectorIndexError(Exception):
@@ -47,11 +57,14 @@ class VectorIndex(ABC):
 
     @classmethod
     @abstractmethod
-    def build(cls, vectors: Matrix | Vectors, factory: str = ..., progress: Progress = ...) -> Self:
+    def build(
+        cls, vectors: Matrix | Vectors, factory: str = ..., progress: Progress = ..., kept: Kept | None = ...
+    ) -> Self:
         """Over (n, dimension) float32, n of 0 allowed; the matrix is not changed, and never had twice in memory.
 
         `factory` says which of the engine's kinds, in its own words. Raises VectorIndexError for one it has not.
-        `progress` is told how many are in.
+        `progress` is told how many are in. Engines that take long keep what they have at intervals in `kept`, and go
+        on from what lies there.
         """
 
     @classmethod

@@ -8,7 +8,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from similarity.indexes.base import FLAT, Progress, VectorIndex, VectorIndexError, exact_search, silently
+from similarity.indexes.base import FLAT, Kept, Progress, VectorIndex, VectorIndexError, exact_search, silently
 from similarity.vectors import Matrix, Vectors, in_chunks
 
 
@@ -19,7 +19,13 @@ class ExactIndex(VectorIndex):
         self._vectors = vectors
 
     @classmethod
-    def build(cls, vectors: Matrix | Vectors, factory: str = FLAT, progress: Progress = silently) -> Self:
+    def build(
+        cls,
+        vectors: Matrix | Vectors,
+        factory: str = FLAT,
+        progress: Progress = silently,
+        kept: Kept | None = None,
+    ) -> Self:
         if factory != FLAT:
             raise VectorIndexError(f"This engine looks at every vector ({FLAT}); it knows no '{factory}'.")
         given = in_chunks(vectors)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import logging
+import shutil
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -11,14 +15,20 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from catalog.files import fsync, replace_file
 from catalog.memory import prefault_memory
-from similarity.indexes.base import FLAT, Progress, VectorIndex, VectorIndexError, silently
+from similarity.embedders.base import file_sha256
+from similarity.indexes.base import FLAT, Kept, Progress, VectorIndex, VectorIndexError, silently
 from similarity.vectors import Matrix, Vectors, in_chunks
 
 # One query of a flat index is slower on several threads than on one, and a query before `fork` with several
 # leaves their locks held in every child: gunicorn's workers would hang.
 faiss.omp_set_num_threads(1)
 
+logger = logging.getLogger(__name__)
+
+KEEP_EVERY_S = 120.0
+"""How often an unfinished graph is kept: writing it takes seconds."""
 GRAPH, COMPACT_GRAPH = "HNSW32,Flat", "HNSW32_SQfp16"
 """Factory strings (FAISS' wiki, "The index factory"): a graph of neighbours (Malkov and
 Yashunin, 2016) over whole vectors; one over vectors of half precision."""
@@ -55,9 +65,38 @@ class FaissIndex(VectorIndex):
         return GRAPH if memory_bytes is None or needed <= memory_bytes else COMPACT_GRAPH
 
     @classmethod
-    def build(cls, vectors: Matrix | Vectors, factory: str = FLAT, progress: Progress = silently) -> Self:
+    def build(
+        cls,
+        vectors: Matrix | Vectors,
+        factory: str = FLAT,
+        progress: Progress = silently,
+        kept: Kept | None = None,
+    ) -> Self:
         given = in_chunks(vectors)
         count, dimension = given.shape
+        made = cls._begun(dimension, factory)
+        if kept is not None and made._is_graph:
+            made = cls._resumed(kept, factory, count) or made
+        index = made._index
+        made._reserve(count)
+        kept_at = time.monotonic()
+        with _threads(cls.building_threads):
+            for chunk in given.chunks(int(index.ntotal)):
+                chunk = np.ascontiguousarray(chunk, dtype=np.float32)
+                if not index.is_trained:
+                    index.train(chunk)
+                index.add(chunk)
+                progress(int(index.ntotal))
+                if kept is not None and made._is_graph and time.monotonic() - kept_at > KEEP_EVERY_S:
+                    made._keep(kept, factory)
+                    kept_at = time.monotonic()
+        made._count = int(index.ntotal)
+        if kept is not None:
+            shutil.rmtree(kept.folder, ignore_errors=True)
+        return made
+
+    @classmethod
+    def _begun(cls, dimension: int, factory: str) -> Self:
         try:
             index = faiss.index_factory(dimension, factory, faiss.METRIC_INNER_PRODUCT)
         except RuntimeError as error:
@@ -67,26 +106,50 @@ class FaissIndex(VectorIndex):
             raise VectorIndexError(f"'{factory}' is neither {FLAT} nor a graph (as {GRAPH}).")
         if not flat:
             index.hnsw.efConstruction, index.hnsw.efSearch = EF_CONSTRUCTION, FIRST_EFFORT  # type: ignore[attr-defined]
-        made = cls(index)
-        made._reserve(count)
-        with _threads(cls.building_threads):
-            for chunk in given.chunks():
-                chunk = np.ascontiguousarray(chunk, dtype=np.float32)
-                if not index.is_trained:
-                    index.train(chunk)
-                index.add(chunk)
-                progress(int(index.ntotal))
-        made._count = int(index.ntotal)
-        return made
+        return cls(index)
+
+    @classmethod
+    def _resumed(cls, kept: Kept, factory: str, count: int) -> Self | None:
+        """The unfinished index that lies there, if it is the beginning of this one."""
+        with suppress(OSError, ValueError, KeyError, TypeError, RuntimeError):
+            note = json.loads((kept.folder / "kept.json").read_text())
+            path = kept.folder / note["file"]
+            ours = (note["key"], note["factory"], note["faiss"]) == (kept.key, factory, faiss.__version__)
+            if ours and path.stat().st_size == note["size"] and file_sha256(path) == note["sha256"]:
+                made = cls(faiss.read_index(str(path)))  # read, not mapped: a mapped one cannot grow
+                if made._count <= count:
+                    logger.info("Going on with an index of which %d of %d looks were in.", made._count, count)
+                    return made
+        return None
+
+    def _keep(self, kept: Kept, factory: str) -> None:
+        """So that whoever is killed loses some minutes and not all. A full disk loses nothing either."""
+        done = int(self._index.ntotal)
+        path = kept.folder / f"{done}.faiss"
+        try:
+            kept.folder.mkdir(parents=True, exist_ok=True)
+            faiss.write_index(self._index, str(path))
+            fsync(path)
+            note: dict[str, Any] = {"key": kept.key, "factory": factory, "faiss": faiss.__version__}
+            note |= {"file": path.name, "size": path.stat().st_size, "sha256": file_sha256(path)}
+            replace_file(kept.folder / "kept.json", json.dumps(note).encode())
+            for former in kept.folder.glob("*.faiss"):
+                if former != path:
+                    former.unlink()
+        except (OSError, RuntimeError) as error:
+            logger.warning("The unfinished index cannot be kept, and would begin anew after a kill: %s", error)
 
     def _reserve(self, count: int) -> None:
         """Room for exactly so many: FAISS' vectors double as they grow, and for a moment take three times as much."""
-        self._storage.codes.resize(count * self._storage.code_size)
-        self._storage.codes.resize(0)
+        rooms = [(self._storage.codes, count * self._storage.code_size)]
         if self._is_graph:
             lowest_links = self._index.hnsw.nb_neighbors(0)
-            self._index.hnsw.neighbors.resize(int(count * lowest_links * UPPER_LEVELS))
-            self._index.hnsw.neighbors.resize(0)
+            rooms.append((self._index.hnsw.neighbors, int(count * lowest_links * UPPER_LEVELS)))
+        for room, needed in rooms:
+            taken = room.size()
+            if taken < needed:
+                room.resize(needed)
+                room.resize(taken)
 
     @classmethod
     def load(cls, folder: Path) -> Self:

@@ -17,7 +17,7 @@ from similarity.calibration import (
     least_alike,
     near_groups,
 )
-from similarity.indexes.base import Progress, silently
+from similarity.indexes.base import Kept, Progress, silently
 from similarity.indexes.exact import ExactIndex
 from similarity.indexes.faiss import FaissIndex
 from similarity.looks import Layout, Part
@@ -38,7 +38,13 @@ class CoarseIndex(FaissIndex):
     exact = False
 
     @classmethod
-    def build(cls, vectors: Matrix | Vectors, factory: str = "IVF", progress: Progress = silently) -> CoarseIndex:
+    def build(
+        cls,
+        vectors: Matrix | Vectors,
+        factory: str = "IVF",
+        progress: Progress = silently,
+        kept: Kept | None = None,
+    ) -> CoarseIndex:
         assert isinstance(vectors, np.ndarray)
         index: Any = faiss.index_factory(vectors.shape[1], "IVF32,Flat", faiss.METRIC_INNER_PRODUCT)
         index.train(vectors)

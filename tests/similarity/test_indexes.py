@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import shutil
+import signal
 from pathlib import Path
 from typing import Any, Self
 
@@ -11,7 +15,8 @@ from django.core.exceptions import ImproperlyConfigured
 from numpy.typing import NDArray
 
 from similarity.indexes import VectorIndex, VectorIndexError, get_engine
-from similarity.indexes.base import FLAT, Progress, exact_search, silently
+from similarity.indexes import faiss as faiss_engine
+from similarity.indexes.base import FLAT, Kept, Progress, exact_search, silently
 from similarity.indexes.faiss import COMPACT_GRAPH, GRAPH, FaissIndex
 from similarity.vectors import Matrix, Vectors, Whole, unit
 
@@ -20,8 +25,14 @@ class Graph(FaissIndex):
     """What large catalogues get."""
 
     @classmethod
-    def build(cls, vectors: Matrix | Vectors, factory: str = GRAPH, progress: Progress = silently) -> Self:
-        return super().build(vectors, factory, progress)
+    def build(
+        cls,
+        vectors: Matrix | Vectors,
+        factory: str = GRAPH,
+        progress: Progress = silently,
+        kept: Kept | None = None,
+    ) -> Self:
+        return super().build(vectors, factory, progress, kept)
 
 
 ENGINES = [
@@ -233,3 +244,71 @@ def test_a_kind_that_the_engine_has_not_is_refused_by_its_name(factory: str) -> 
 )
 def test_the_kind_is_chosen_by_size_and_memory(count: int, memory: int | None, kind: str) -> None:
     assert FaissIndex.choose(count, 384, memory) == kind
+
+
+# --- going on after a kill ---------------------------------------------------------------------
+def _build_until_killed(folder: str) -> None:
+    """In a process of its own, which ends itself as a kill would when half of the vectors are in."""
+    faiss_engine.KEEP_EVERY_S = 0.0
+
+    def progress(done: int) -> None:
+        if done >= 1500:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    Graph.build(Whole(_many(), lines=250), progress=progress, kept=Kept(Path(folder), "these"))
+
+
+def _many() -> Matrix:
+    return unit(np.random.default_rng(9).normal(size=(3000, 16)))
+
+
+@pytest.fixture
+def killed(tmp_path: Path) -> Path:
+    """The folder of an index whose builder was killed."""
+    folder = tmp_path / "unfinished"
+    builder = multiprocessing.get_context("spawn").Process(target=_build_until_killed, args=(str(folder),))
+    builder.start()
+    builder.join(60)
+    assert builder.exitcode == -signal.SIGKILL
+    assert [path.name for path in folder.glob("*.faiss")] == ["1250.faiss"]
+    return folder
+
+
+def _went_on_from(folder: Path, key: str = "these", factory: str = GRAPH) -> int:
+    """How many vectors were in when building began again; the index is held against the oracle."""
+    told: list[int] = []
+    index = FaissIndex.build(Whole(_many(), lines=250), factory, told.append, Kept(folder, key))
+    assert index.count == 3000
+    queries = unit(np.random.default_rng(8).normal(size=(50, 16)))
+    wanted = exact_search(queries, _many(), 10)[1]
+    assert (index.search(queries, 10)[1] >= wanted[:, -1:] - 2e-3).mean() > 0.98
+    np.testing.assert_allclose(index.chunk(1240, 1260), _many()[1240:1260], atol=1e-3)
+    assert not folder.exists()
+    return told[0] - 250
+
+
+def test_a_killed_build_goes_on_where_it_was_kept(killed: Path) -> None:
+    assert _went_on_from(killed) == 1250
+
+
+def test_an_unfinished_index_of_other_vectors_or_another_kind_is_left(killed: Path) -> None:
+    copies = [shutil.copytree(killed, killed.with_name(name)) for name in ("other", "kind")]
+    assert _went_on_from(copies[0], key="others") == 0
+    assert _went_on_from(copies[1], factory=COMPACT_GRAPH) == 0
+
+
+def test_a_damaged_unfinished_index_is_left(killed: Path) -> None:
+    path = killed / "1250.faiss"
+    content = bytearray(path.read_bytes())
+    content[-100] ^= 1
+    path.write_bytes(content)
+    assert _went_on_from(killed) == 0
+
+
+def test_where_nothing_can_be_kept_the_index_is_built_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(faiss_engine, "KEEP_EVERY_S", 0.0)
+    (tmp_path / "file").write_text("in the way")
+    index = Graph.build(Whole(_many(), lines=1000), kept=Kept(tmp_path / "file" / "folder", "these"))
+    assert index.count == 3000
