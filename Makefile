@@ -18,7 +18,7 @@ demo: $(VENV)/run-installed ## a catalogue on http://127.0.0.1:8000; CSV= IMAGES
 		$(if $(CSV),--csv "$(CSV)") $(if $(IMAGES),--images "$(IMAGES)") $(if $(MODEL),--model "$(MODEL)")
 
 test: lint ## the checks of `make lint`, then every test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/dev-installed ## style, types, the arrows between the packages, migrations, requirements
 	$(BIN)/ruff check .

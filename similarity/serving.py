@@ -250,6 +250,8 @@ class LiveIndex:
             digests = np.concatenate([digests, tail.digests[at]])
             looks = np.concatenate([looks, tail.looks[at]])
             scores = np.concatenate([scores, young_scores[0]])
+        if len(scores) <= k and (scores[1:] < scores[:-1]).all():
+            return Hits(rows, digests, scores, looks, found.plan)
         # Equal scores (copies of one picture) keep one order, that of their rows, on every page and machine.
         order = np.lexsort((rows, -scores))[:k]
         return Hits(rows[order], digests[order], scores[order], looks[order], found.plan)

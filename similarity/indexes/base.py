@@ -131,9 +131,10 @@ class VectorIndex(ABC):
             )
         if k < 1:
             raise VectorIndexError(f"k must be at least 1, not {k}.")
-        if not np.isfinite(queries).all():
+        lengths = np.einsum("qd,qd->q", queries, queries)  # neither numbers nor lengths escape this
+        if not np.isfinite(lengths).all():
             raise VectorIndexError("The query has values that are no numbers.")
-        if len(queries) and not queries.any(axis=1).all():
+        if not lengths.all():
             raise VectorIndexError("The query is all zeros: nothing is nearer to it than anything else.")
         if among is not None and not ((among >= 0) & (among < self.count)).all():
             raise VectorIndexError("The search was narrowed to positions that the index does not have.")
