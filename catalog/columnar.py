@@ -46,8 +46,8 @@ Codes = NDArray[np.unsignedinteger[Any]]
 
 MOST_NEWS = 20_000
 """Of more changes than that, reading everything anew is faster."""
-KEPT_FOUND = 48
-"""What was found lately stays at hand, a byte or five a product each."""
+KEPT_FOUND = 24
+"""What was found lately stays at hand, one to nine bytes a product each."""
 STORED_FROM = 50_000
 """Columns of fewer products are read faster than they are looked for on disk."""
 _BATCH = 20_000
@@ -201,7 +201,7 @@ def _has_log() -> bool:
 # --- reading -----------------------------------------------------------------------------------
 _FIELDS = ("id", "embedding_row", "hidden", "missing_since", *ATTRIBUTES)
 _SELECT = (
-    "SELECT id, coalesce(embedding_row, -1), hidden = 0 AND missing_since IS NULL, "  # noqa: S608 - constants
+    "SELECT id, coalesce(embedding_row, -1), NOT hidden AND missing_since IS NULL, "  # noqa: S608 - constants
     f"{', '.join(ATTRIBUTES)} FROM catalog_product"
 )
 
