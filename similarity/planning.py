@@ -31,10 +31,12 @@ from similarity.vectors import Matrix
 Positions = NDArray[np.int64]
 
 FEW = 16_384
-"""So many looks, and all that lie side by side up to MANY, are looked at one by one: a few milliseconds."""
+"""So many looks, and all that lie side by side up to MANY, may be looked at one by one: a few milliseconds."""
 MANY = 100_000
-MOST_SIGHT = 1024
+MOST_SIGHT = 512
 """The graph is asked for no more than this; asked for more, it is slower than the cells."""
+SIGHT_COSTS = 20
+"""One look more that the graph is asked for takes as long as looking at so many."""
 SPARE = 4.0
 """Standard deviations by which fewer of the chosen may turn up among the graph's nearest than their share lets expect,
 before it counts as too few."""
@@ -140,11 +142,13 @@ def search(
         nothing = Plan("one-by-one", "nothing is selected", 0, everything)
         return Found(np.empty(0, np.int64), np.empty(0, np.float32), nothing)
     k = min(k, chosen)
-    if chosen <= FEW or index.exact:
-        return _one_by_one(index, query, k, selection, "few are selected" if chosen <= FEW else "the index is exact")
+    sight = _sight(k, selection.share)
+    if index.exact:
+        return _one_by_one(index, query, k, selection, "the index is exact")
+    if chosen <= FEW and (exactly or sight > MOST_SIGHT or chosen <= SIGHT_COSTS * sight):
+        return _one_by_one(index, query, k, selection, "few are selected")
     if exactly:
         return _by_cells(index, cells, query, k, selection, slack, "the graph loses too much under this mix")
-    sight = _sight(k, selection.share)
     if sight > MOST_SIGHT:
         if chosen <= MANY and selection.side_by_side:
             return _one_by_one(index, query, k, selection, "they lie side by side")
@@ -154,7 +158,7 @@ def search(
     if len(found.positions) == k:
         return found
     why = f"of the {sight} nearest only {len(found.positions)} are selected: the question lies outside of them"
-    if chosen <= MANY and selection.side_by_side:
+    if chosen <= FEW or (chosen <= MANY and selection.side_by_side):
         second = _one_by_one(index, query, k, selection, why)
     else:
         second = _by_cells(index, cells, query, k, selection, slack, why)

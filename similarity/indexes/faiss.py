@@ -39,6 +39,8 @@ LINKS_BYTES = 272
 UPPER_LEVELS = 1.02
 """Room for the links of a graph's upper levels, on which one vector in 32 stands, with half as many links each."""
 EF_CONSTRUCTION = 100
+SIGHT_A_HIT = 3
+"""The least that a search keeps in sight for each look that is asked for."""
 FIRST_EFFORT, MOST_EFFORT = 64, 512
 """How many of the nearest a search of a graph keeps in sight (`efSearch`)."""
 ARRAY_SHARE = 0.1
@@ -236,7 +238,8 @@ class FaissIndex(VectorIndex):
         return self._ask(self._storage, queries, k, among)
 
     def _effort(self, k: int) -> int | None:
-        return max(int(self._index.hnsw.efSearch), k + k // 4) if self._is_graph else None
+        """Those that are asked for many want the later ones to be right too: filters take these."""
+        return max(int(self._index.hnsw.efSearch), SIGHT_A_HIT * k) if self._is_graph else None
 
     def _checked(
         self, queries: Matrix, k: int, positions: NDArray[np.int64], scores: NDArray[np.float32]

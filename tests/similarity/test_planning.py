@@ -76,13 +76,19 @@ def some_queries(given: Clustered, of: NDArray[np.bool_]) -> Matrix:
 
 @pytest.mark.parametrize(
     ("share", "way"),
-    [(0.9, "graph-then-filter"), (0.72, "graph-then-filter"), (0.3, "one-by-one"), (0.001, "one-by-one")],
+    [
+        (0.9, "graph-then-filter"),
+        (0.72, "graph-then-filter"),
+        (0.3, "graph-then-filter"),
+        (0.02, "one-by-one"),
+        (0.001, "one-by-one"),
+    ],
 )
 def test_a_share_strewn_among_the_others(clustered: Clustered, share: float, way: str) -> None:
     inside = np.random.default_rng(1).random(COUNT) < share
     recall, ways = clustered.recall(some_queries(clustered, np.ones(COUNT, bool)), inside)
     assert recall >= 0.99
-    assert ways == {way}
+    assert way in ways <= {way, "one-by-one"}  # the latter where too few turned up
 
 
 def test_a_question_from_within_what_it_is_narrowed_to(clustered: Clustered) -> None:

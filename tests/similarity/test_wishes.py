@@ -232,10 +232,10 @@ def test_the_answer_says_how_the_index_was_asked(client: Client, shoes: Product,
     assert (plan["how"], plan["selected"], plan["of"]) == ("everything", 5, 5)
     narrowed = client.get(f"{SIMILAR}?explain=plan&product_type=Heels&relax=false").json()
     assert [(plan["how"], plan["selected"]) for plan in narrowed["plan"]] == [("range", 3)]
-    assert "few are selected" in narrowed["plan"][0]["why"]
+    assert "the index is exact" in narrowed["plan"][0]["why"]
     assert "explain" in errors_of(client.get(f"{SIMILAR}?explain=everything"))
     call_command("similar", "red", "--only", "product_type=Heels", "--no-relax", "--plan")
-    assert "Asked by range: few are selected; 3 of 5 looks might answer" in capsys.readouterr().out
+    assert "Asked by range: the index is exact; 3 of 5 looks might answer" in capsys.readouterr().out
 
 
 def test_any_query_set_narrows_the_matches_and_gives_in_to_nothing(shoes: Product) -> None:
