@@ -78,9 +78,10 @@ class VisibilityFilter(admin.SimpleListFilter):
 class ValuesInUseFilter(admin.AllValuesFieldListFilter):
     """An attribute's values from the catalogue's columns: the database would read its whole table for each of them."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        columns = get_columns()
+    def __init__(self, field: Any, request: HttpRequest, *args: Any, **kwargs: Any) -> None:
+        super().__init__(field, request, *args, **kwargs)
+        columns: Columns = request.META.get("vitrine.columns") or get_columns()
+        request.META["vitrine.columns"] = columns  # once for the filters of a page
         in_use = columns.kept(("values in use", self.field_path), lambda: self._values(columns))
         self.lookup_choices: Any = sorted(in_use)
 

@@ -45,7 +45,7 @@ class Shop:
         deadline = time.monotonic() + 60
         while True:
             try:
-                requests.get(f"{self.address}/healthz", timeout=2)
+                requests.get(f"{self.address}/healthz", timeout=30)
             except requests.ConnectionError:
                 assert server.poll() is None, "the server has ended"
                 assert time.monotonic() < deadline
