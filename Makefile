@@ -7,7 +7,7 @@ PORT ?= 8000
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test lint format screens vendor clean
+.PHONY: help demo test test-postgres lint torture format screens vendor clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -18,15 +18,23 @@ demo: $(VENV)/run-installed ## a catalogue on http://127.0.0.1:8000; CSV= IMAGES
 		$(if $(CSV),--csv "$(CSV)") $(if $(IMAGES),--images "$(IMAGES)") $(if $(MODEL),--model "$(MODEL)")
 
 test: lint ## the checks of `make lint`, then every test
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-lint: $(VENV)/dev-installed ## style, types, the arrows between the packages, migrations, requirements
+test-postgres: $(VENV)/engines-installed ## every test on a real PostgreSQL with pgvector; Milvus and Ray too
+	$(BIN)/python -m tests.postgres $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+lint: $(VENV)/dev-installed ## style, types, the arrows between the packages, migrations, requirements, security
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy .
 	$(BIN)/lint-imports
 	$(BIN)/python manage.py makemigrations --check --dry-run
 	$(BIN)/pip check
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive catalog similarity config manage.py gunicorn.conf.py
+	$(BIN)/python .ci/audit.py
+
+torture: $(VENV)/dev-installed ## hostile input, faults and load, all of it; takes most of an hour (docs/reliability.md)
+	$(BIN)/python -m bench.torture all
 
 format: $(VENV)/dev-installed ## write the style that `make lint` checks
 	$(BIN)/ruff check --fix .
@@ -55,3 +63,7 @@ $(VENV)/dev-installed: requirements.txt requirements-dev.txt | $(BIN)/python
 	@echo "Installing the pinned requirements and those of the tests (some minutes, once)…"
 	@$(BIN)/python -m pip install --quiet -r requirements-dev.txt
 	@touch $@ $(VENV)/run-installed
+
+$(VENV)/engines-installed: requirements-postgres.txt requirements-milvus.txt requirements-ray.txt $(VENV)/dev-installed
+	@$(BIN)/python -m pip install --quiet -r requirements-postgres.txt -r requirements-milvus.txt -r requirements-ray.txt
+	@touch $@

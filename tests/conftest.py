@@ -11,11 +11,21 @@ from typing import Any
 import pytest
 from django.conf import settings as django_settings
 
+from tests import shared
+
 # The browser's driver runs an event loop in the thread of the tests, where Django would refuse the database.
 os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
 
 REAL_CATALOGUE = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "fashion"
 DEMO_CATALOGUE = Path(__file__).resolve().parent.parent / "fixtures" / "demo"
+
+
+LONG = ("test_torture", "test_end_to_end", "test_backups", "test_build_index", "test_recipes")
+"""Files that take longest: begun first, so that no worker is left alone with one at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +46,7 @@ def settings_for(folder: Path) -> dict[str, Any]:
     return {
         "DATA_DIR": folder,
         "MEDIA_ROOT": folder / "media",
-        "SIMILARITY": {**django_settings.SIMILARITY, **folders},
+        "SIMILARITY": {**django_settings.SIMILARITY, **folders, "CONVERTED_DIR": shared.folder() / "converted"},
     }
 
 

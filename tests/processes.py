@@ -2,19 +2,50 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 def environment(data_dir: Path, **more: str) -> dict[str, str]:
-    """The settings that users have, with a data folder of its own."""
-    return {**os.environ, "DJANGO_SETTINGS_MODULE": "config.settings", "VITRINE_DATA_DIR": str(data_dir), **more}
+    """The settings that users have, with a data folder of its own, and a database of its own."""
+    own = {"DJANGO_SETTINGS_MODULE": "config.settings", "VITRINE_DATA_DIR": str(data_dir)}
+    return {**os.environ, **own, **database_of(data_dir), **more}
+
+
+def database_of(data_dir: Path) -> dict[str, str]:
+    """Where a server is tested on (`make test-postgres`): one of its databases for each folder."""
+    server = os.environ.get("TEST_DATABASE_URL")
+    if not server:
+        return {}
+    import psycopg
+    from psycopg import errors, sql
+
+    name = f"shop_{hashlib.sha256(str(data_dir).encode()).hexdigest()[:16]}"
+    with psycopg.connect(server, autocommit=True) as connection, contextlib.suppress(errors.DuplicateDatabase):
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    return {"DATABASE_URL": urlsplit(server)._replace(path=f"/{name}").geturl()}
+
+
+def serving(data_dir: Path, **more: str) -> dict[str, str]:
+    """`environment`, and what a server does not start without when DEBUG is off."""
+    production = {"DJANGO_DEBUG": "0", "DJANGO_SECRET_KEY": "of the tests, " * 5, "DJANGO_ALLOWED_HOSTS": "127.0.0.1"}
+    return environment(data_dir, **production, **more)
 
 
 def run_python(
