@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def bench(folder: Path, rows: int, rounds: int) -> dict[str, Any]:
-    from import_csv import mib, write_catalogue
+    from bench.import_csv import mib, write_catalogue
 
     write_catalogue(folder / "new.csv", rows)
     write_catalogue(folder / "changed.csv", rows, changed=True)
@@ -74,7 +74,7 @@ def bench(folder: Path, rows: int, rounds: int) -> dict[str, Any]:
 
 
 def run_python(folder: Path, *arguments: str) -> str:
-    from import_csv import environment
+    from bench.import_csv import environment
 
     done = subprocess.run([sys.executable, *arguments], env=environment(folder), stdout=-1, text=True, check=True)
     return done.stdout

@@ -20,6 +20,7 @@ from catalog import admin_keys, images  # noqa: F401  (admin_keys registers itse
 from catalog.admin_files import CatalogueFilesMixin
 from catalog.columnar import Columns, get_columns
 from catalog.columns import ATTRIBUTES
+from catalog.decoding import MAX_BYTES
 from catalog.importing.refetch import MOST, refetch
 from catalog.models import Product
 
@@ -126,7 +127,7 @@ class ProductForm(ProductModelForm):
         if upload is None:
             return
         try:
-            self.verified = images.verify(upload.read(images.MAX_BYTES + 1))
+            self.verified = images.verify(upload.read(MAX_BYTES + 1))
         except images.ImageError as error:
             raise forms.ValidationError(str(error)) from error
 

@@ -31,6 +31,8 @@ from rest_framework.response import Response
 from rest_framework.settings import api_settings
 from rest_framework.views import exception_handler
 
+from catalog.metrics import refused
+
 CONTENT_TYPE = "application/problem+json"
 
 PROBLEMS: dict[str, tuple[int, Promise, Promise]] = {
@@ -65,6 +67,7 @@ PROBLEMS: dict[str, tuple[int, Promise, Promise]] = {
     "throttled": (429, _("Too many requests"), _("Retry-After says after how many seconds to come back.")),
     "error": (500, _("Something went wrong here"), _("The fault is the shop's, whose log tells of it.")),
     "unavailable": (503, _("Similarity is not available right now"), _("Its reason is for whoever runs the shop.")),
+    "no_room": (507, _("The shop's disk is full"), _("Nothing was changed. Try again later.")),
 }
 """Code → status, title and what to do. A problem's `type` is the address that explains it."""
 
@@ -98,6 +101,7 @@ def handle(error: Exception, context: dict[str, Any]) -> Response | None:
         return response
     assert isinstance(error, APIException)
     request = context["request"]
+    refused("request", error.default_code)
     body = problem(request, response.status_code, error.default_code, _detail(error))
     if isinstance(error, ValidationError):
         entries = list(_entries(error.detail))
@@ -171,28 +175,30 @@ def unknown(request: HttpRequest) -> HttpResponse:
     may_move = request.method in ("GET", "HEAD") and not asked.endswith("/")
     if may_move and resolve(f"{asked}/").func is not unknown:
         return HttpResponsePermanentRedirect(request.get_full_path(force_append_slash=True))
-    return _answer(request, 404, "not_found", gettext("Not found."))
+    return answer(request, 404, "not_found", gettext("Not found."))
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Django's handler400: what it refuses before any view is asked."""
-    if not _is_of_the_api(request):
+    if not is_of_the_api(request):
         return defaults.bad_request(request, exception)
-    return _answer(request, 400, "parse_error", gettext("The request is malformed."))
+    return answer(request, 400, "parse_error", gettext("The request is malformed."))
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
     """Django's handler500. What went wrong is in the log, and nowhere else."""
-    if not _is_of_the_api(request):
+    if not is_of_the_api(request):
         return defaults.server_error(request)
-    return _answer(request, 500, "error", gettext("The request could not be answered."))
+    return answer(request, 500, "error", gettext("The request could not be answered."))
 
 
-def _is_of_the_api(request: HttpRequest) -> bool:
+def is_of_the_api(request: HttpRequest) -> bool:
+    """Whether a program asks, which expects problems and no pages."""
     return request.path_info.startswith("/api/")
 
 
-def _answer(request: HttpRequest, status: int, code: str, detail: str) -> HttpResponse:
+def answer(request: HttpRequest, status: int, code: str, detail: str) -> HttpResponse:
+    """A problem, where no view of the API is there to raise it."""
     try:
         body = problem(request, status, code, detail)
     except SuspiciousOperation:  # a host that is not ours

@@ -21,6 +21,7 @@ from catalog import images
 from catalog.api_errors import Conflict, PreconditionFailed, TooLarge
 from catalog.api_fields import Flag, Text
 from catalog.columns import ATTRIBUTES, FIELD_OF
+from catalog.decoding import MAX_BYTES
 from catalog.importing.rows import CONTROL, MAX_EXTRA_CHARS, MAX_EXTRA_NAME_CHARS, is_address
 from catalog.models import Product
 
@@ -112,7 +113,7 @@ class NewProductWithPictureSerializer(NewProductSerializer):
         return super().validate_extra(field.run_validation(value))
 
     def validate_image(self, value: Any) -> images.VerifiedImage:
-        return verified(value.read(images.MAX_BYTES + 1))
+        return verified(value.read(MAX_BYTES + 1))
 
 
 def check_id(product_id: str) -> None:
@@ -137,8 +138,8 @@ class PictureParser(BaseParser):
     media_type = "image/*"
 
     def parse(self, stream: IO[Any], media_type: Any = None, parser_context: Any = None) -> Any:
-        data = stream.read(images.MAX_BYTES + 1)
-        if len(data) > images.MAX_BYTES:
+        data = stream.read(MAX_BYTES + 1)
+        if len(data) > MAX_BYTES:
             raise TooLarge
         return data
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +27,16 @@ def written_aside(path: Path) -> Iterator[IO[str]]:
     """A text file (UTF-8, line ends as written) that takes its place when the block ends without error."""
     with _aside(path, "w", encoding="utf-8", newline="") as file:
         yield file
+
+
+def nearest(folder: Path) -> Path:
+    """The folder, or where it would be made: the lowest one above it that is there. Of a file, its folder."""
+    return next((path for path in (folder, *folder.parents) if path.is_dir()), Path("/"))
+
+
+def free_bytes(folder: Path) -> int:
+    """What the disk of a folder, which need not be there yet, has left for us."""
+    return shutil.disk_usage(nearest(folder)).free
 
 
 def fsync(path: Path) -> None:

@@ -1,7 +1,8 @@
 """Pictures: what may come in, how it is kept, and whose it becomes.
 
-The way of every picture, imported or uploaded: bytes → `verify` (checked before decoding, then really
-decoded) → `store` (original and thumbnail under names made of the SHA-256) → `accept` (the product has it).
+The way of every picture, imported or uploaded: bytes → `verify` (checked before decoding, then really decoded in a
+process of its own, metadata left behind) → `store` (original and thumbnail under names made of the SHA-256) → `accept`
+(the product has it).
 """
 
 from __future__ import annotations
@@ -9,8 +10,8 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,36 +19,19 @@ from django.conf import settings
 from django.db import models, transaction
 from django.utils import timezone
 from django.utils.translation import gettext
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from catalog import decoder, decoding
+from catalog.decoding import EXTENSIONS, MAX_BYTES
 from catalog.files import replace_file
+from catalog.metrics import refused
 from catalog.models import THUMBNAIL_SIDE_PX, Product, RowCounter, fitted
 from catalog.signals import pictures_changed
-
-MAX_BYTES = 10 * 1024 * 1024
-MAX_PIXELS = 25_000_000
-MAX_SIDE_PX = 10_000
-MAX_JPEG_SCANS = 32
-"""A progressive JPEG of few bytes may ask for thousands of passes over its pixels (libjpeg-turbo's advisory
-LJT-01-004); encoders make about ten."""
-
-EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "GIF": "gif"}
-"""The formats we take, by content, and how their files are named."""
 
 _THUMBNAIL_QUALITY = 80
 _THUMBNAIL_METHOD = 2
 """WebP's effort, 0 to 6. The library's own choice, 4, takes nearly twice the time of 2 for files 4 % smaller, and was
 half the work of storing a picture."""
-_EXIF_ORIENTATION = 0x0112
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 
 
 class ImageError(Exception):
@@ -56,7 +40,10 @@ class ImageError(Exception):
 
 @dataclass(frozen=True, eq=False)
 class VerifiedImage:
-    """A picture that was really decoded; `width` and `height` as people see it (after EXIF orientation)."""
+    """A picture that was really decoded; `width` and `height` as people see it (after EXIF orientation).
+
+    `data` is the file as it is kept: without metadata, which `sha256` is of.
+    """
 
     data: bytes
     format: str
@@ -90,32 +77,28 @@ class Acceptance:
 
 # --- what may come in ---------------------------------------------------------------------------
 def verify(data: bytes) -> VerifiedImage:
-    """Check the bytes before decoding them, decode them, and say what they are.
+    """Check the bytes before decoding them, decode them in a process of its own, and say what they are.
 
     Raises ImageError with a sentence for people.
     """
-    if not data:
-        raise ImageError(gettext("The file is empty."))
-    if len(data) > MAX_BYTES:
-        raise ImageError(_too_many_bytes())
-    kind, image = _decode(data)
+    with _in_words():
+        kind, image, kept = decoder.take(data)
     return VerifiedImage(
-        data=data,
+        data=kept,
         format=kind,
         width=image.width,
         height=image.height,
-        sha256=hashlib.sha256(data).hexdigest(),
+        sha256=hashlib.sha256(kept).hexdigest(),
         image=image,
     )
 
 
 def open_rgb(path: Path, shorter_px: int | None = None) -> Image.Image:
-    """The picture in a file as RGB: upright, transparency on white, first frame. Raises ImageError.
-
-    With `shorter_px`, a JPEG may come smaller, at a half, a quarter or an eighth of its size, as long as its
-    shorter side keeps that many pixels: the decoder then leaves out what nobody will look at.
+    """The picture in one of our own files, once verified, as RGB: upright, transparency on white, first frame. Raises
+    ImageError. `shorter_px` as for `decoding.decode`.
     """
-    return _decode(read(path), shorter_px)[1]
+    with _in_words():
+        return decoding.decode(read(path), shorter_px)[1]
 
 
 def read(path: Path) -> bytes:
@@ -125,125 +108,18 @@ def read(path: Path) -> bytes:
             data = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise ImageError(gettext("The file cannot be read: %(why)s.") % {"why": error.strerror or error}) from error
-    if len(data) > MAX_BYTES:
-        raise ImageError(_too_many_bytes())
-    if not data:
-        raise ImageError(gettext("The file is empty."))
+    with _in_words():
+        decoding.check_length(len(data))
     return data
 
 
-def _decode(data: bytes, shorter_px: int | None = None) -> tuple[str, Image.Image]:
-    """(format, RGB picture) of bytes that nobody has looked at yet."""
+@contextmanager
+def _in_words() -> Iterator[None]:
     try:
-        with Image.open(io.BytesIO(data), formats=list(EXTENSIONS)) as image:
-            kind = image.format or ""
-            _check_size(*image.size)
-            _check_whole(kind, data)
-            if shorter_px is not None and kind == "JPEG" and min(image.size) > shorter_px:
-                # Rounded up: the decoder stops at the smallest scale that is not below the size asked for.
-                width, height = (-(-side * shorter_px // min(image.size)) for side in image.size)
-                image.draft("RGB", (width, height))
-            image.load()
-            return kind, _to_rgb(image)
-    except ImageError:
-        raise
-    except UnidentifiedImageError as error:
-        raise ImageError(_what_it_is_instead(data)) from error
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ImageError(_too_many_pixels()) from error
-    # Decoders meet hostile bytes with whatever their author forgot: OSError, SyntaxError, ValueError,
-    # struct.error, IndexError, OverflowError, MemoryError... To us every one of them means the same.
-    except Exception as error:
-        raise ImageError(gettext("The picture is damaged or incomplete and cannot be decoded.")) from error
-
-
-def _check_size(width: int, height: int) -> None:
-    if width > MAX_SIDE_PX or height > MAX_SIDE_PX:
-        said = gettext("The picture is %(width)d × %(height)d pixels; a side may have %(limit)s.")
-        raise ImageError(said % {"width": width, "height": height, "limit": f"{MAX_SIDE_PX:,}"})
-    if width * height > MAX_PIXELS:
-        raise ImageError(_too_many_pixels())
-
-
-def _too_many_pixels() -> str:
-    return gettext("The picture has more than %(limit)d megapixels.") % {"limit": MAX_PIXELS // 1_000_000}
-
-
-def _too_many_bytes() -> str:
-    return gettext("The file is larger than %(limit)d MiB.") % {"limit": MAX_BYTES // 2**20}
-
-
-def _check_whole(kind: str, data: bytes) -> None:
-    """Refuse what can be seen to be cut off without decoding: decoders are lenient about the last bytes."""
-    whole = True
-    if kind == "JPEG":
-        scans, whole = _walk_jpeg(data)
-        if scans > MAX_JPEG_SCANS:
-            said = gettext("The JPEG has %(scans)d scans; %(limit)d are allowed.")
-            raise ImageError(said % {"scans": scans, "limit": MAX_JPEG_SCANS})
-    elif kind == "PNG":
-        whole = b"\0\0\0\0IEND\xae\x42\x60\x82" in data
-    elif kind == "WEBP":
-        whole = len(data) >= int.from_bytes(data[4:8], "little") + 8
-    if not whole:
-        raise ImageError(gettext("The picture is incomplete: its end is missing."))
-
-
-_JPEG_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
-"""A marker that ends a stretch of entropy-coded data: there 0xFF is followed by 0x00 or a restart marker.
-
-It begins with one plain byte, for which `re` looks at the speed of memchr.
-"""
-
-
-def _walk_jpeg(data: bytes) -> tuple[int, bool]:
-    """(number of scans, whether the end-of-image marker is there), from the markers alone."""
-    scans, position = 0, 2
-    while found := _JPEG_MARKER.search(data, position):
-        marker, position = found[0][1], found.end()
-        if marker == 0xD9:
-            return scans, True
-        if marker in (0x01, 0xD8):
-            continue
-        scans += marker == 0xDA
-        # Segments carry their length, so that the markers of an embedded preview are stepped over.
-        position += max(2, int.from_bytes(data[position : position + 2], "big"))
-    return scans, False
-
-
-def _what_it_is_instead(data: bytes) -> str:
-    start = data[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if start.startswith((b"<!doctype html", b"<html", b"<head", b"<body")):
-        return gettext("This is a web page, not a picture.")
-    if start.startswith((b"<?xml", b"<svg")):
-        return gettext("SVG is not taken; JPEG, PNG, WebP and GIF are.")
-    return gettext("This is not a JPEG, PNG, WebP or GIF picture, or its beginning is damaged.")
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    """A decoded picture as RGB, upright, on white."""
-    if image.mode.startswith(("I", "F")):
-        # Greyscale of 16 bits: Pillow's own conversion to 8 clips everything above 255 to white.
-        image = image.convert("I").point(lambda value: value * (1 / 257)).convert("L")
-    turn = _TURNS.get(_orientation(image))
-    if image.has_transparency_data:
-        coloured = image.convert("RGBA")
-        rgb = Image.new("RGB", coloured.size, (255, 255, 255))
-        rgb.paste(coloured, mask=coloured.getchannel("A"))
-    else:
-        # A copy in any case: the caller's picture outlives the file it was read from.
-        rgb = image.convert("RGB") if image.mode != "RGB" else image.copy()
-    if turn is not None:
-        rgb = rgb.transpose(turn)
-    rgb.info = {}
-    return rgb
-
-
-def _orientation(image: Image.Image) -> int:
-    try:
-        return int(image.getexif().get(_EXIF_ORIENTATION, 1))
-    except Exception:  # noqa: BLE001 - EXIF that cannot be read says nothing about the pixels
-        return 1
+        yield
+    except decoding.Refused as error:
+        refused("picture", decoding.REASONS[error.sentence])
+        raise ImageError(gettext(error.sentence) % error.values if error.values else gettext(error.sentence)) from error
 
 
 # --- how it is kept -----------------------------------------------------------------------------

@@ -13,8 +13,9 @@ from pathlib import Path
 
 from django.conf import settings
 
+from catalog.decoding import EXTENSIONS
 from catalog.files import replace_file
-from catalog.images import EXTENSIONS, ImageError, encode_small, open_rgb
+from catalog.images import ImageError, encode_small, open_rgb
 from catalog.models import THUMBNAIL_SIDE_PX, Product, fitted
 
 SMALL_PX, LARGE_PX = 320, 1200

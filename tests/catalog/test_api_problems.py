@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from django.test import Client
+from django.utils.html import escape
 
 from catalog import api
 from catalog.api_errors import PROBLEMS
@@ -132,4 +133,4 @@ def test_the_types_of_problems_are_explained_where_they_lead(client: Client, db:
     for code, (status, title, _help) in PROBLEMS.items():
         assert f'id="{code}"' in page
         assert str(status) in page
-        assert str(title) in page
+        assert escape(str(title)) in page

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from catalog import images
+from catalog import decoding, images
 from catalog.images import Acceptance, ImageError, accept, open_rgb, store, verify
 from catalog.models import Product
 from tests.catalog.material import picture
@@ -86,7 +86,7 @@ def test_whatever_is_broken_is_a_picture_or_a_reason(kind: str, flips: list[tupl
         (b'<?xml version="1.0"?><svg/>', "SVG"),
         (b"\x89PNG\r\n\x1a\n" + bytes(100), "PNG"),
         (saved(Image.new("RGB", (5, 5)), "TIFF"), "not a JPEG, PNG, WebP or GIF"),
-        (bytes(images.MAX_BYTES + 1), "10 MiB"),
+        (bytes(decoding.MAX_BYTES + 1), "10 MiB"),
     ],
 )
 def test_what_is_no_picture_is_named(data: bytes, words: str) -> None:
