@@ -75,6 +75,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="vitrine-bench-") as name:
         # A folder of its own; the user's data is none of a benchmark's business.
         os.environ["VITRINE_DATA_DIR"] = f"{name}/data"
+        os.environ["VITRINE_IMPORT_FETCH"] = "private"  # its shop is on this machine
         os.environ["DJANGO_SETTINGS_MODULE"] = "config.settings"
         import django
 
@@ -302,7 +303,7 @@ def emptied_media() -> Iterator[None]:
 
 
 def surroundings(data: Path) -> dict[str, str]:
-    return {**os.environ, "VITRINE_DATA_DIR": str(data), "PYTHONPATH": str(ROOT)}
+    return {**os.environ, "VITRINE_DATA_DIR": str(data), "PYTHONPATH": str(ROOT), "VITRINE_IMPORT_FETCH": "private"}
 
 
 def manage(data: Path, *arguments: str) -> None:

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import logging
 import re
-import socket
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from urllib.parse import urlsplit
 
 import certifi
@@ -23,62 +22,23 @@ import urllib3
 from django.conf import settings
 from django.utils.translation import gettext, gettext_noop
 
-from catalog.images import MAX_BYTES, ImageError
+from catalog.addresses import PORTS, Address, Resolver, is_public, system_resolver
+from catalog.decoding import MAX_BYTES
+from catalog.images import ImageError
 from catalog.importing.bounds import BoundedPool, BoundedTLSPool, Bounds, read_body
+from catalog.metrics import refused
 
 logger = logging.getLogger(__name__)
 
 USER_AGENT = "Vitrine/1.0 (visual catalogue; fetches a picture that a visitor named)"
-PORTS = frozenset({80, 443})
 MAX_LENGTH = 2000
 REFUSAL = gettext_noop(
     "No picture could be fetched from this address. It has to lead straight to a picture that everybody may see."
 )
 
-Address = IPv4Address | IPv6Address
-Resolver = Callable[[str], Sequence[str]]
-"""A host's name → its network addresses as text. Raises OSError."""
-
-_CLOSED_V4 = tuple(
-    IPv4Network(network)
-    for network in (
-        *("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12"),
-        *("192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24"),
-        *("203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4"),
-        "168.63.129.16/32",  # a cloud's own services, at an address that looks public
-    )
-)
-"""IANA's special-purpose registry, multicast, and what clouds keep for themselves. `is_global` of Python 3.11.7 lets
-several of these through, and which ones changes from release to release."""
-_GLOBAL_UNICAST_V6 = IPv6Network("2000::/3")
-"""All that IANA has given out; NAT64, mapped, compatible, local and multicast addresses lie outside."""
-_CLOSED_V6 = tuple(
-    IPv6Network(network)
-    for network in (
-        "2001::/23",  # Teredo, benchmarks, ORCHID
-        "2001:db8::/32",
-        "2002::/16",  # 6to4: an IPv4 address within
-        "3fff::/20",
-    )
-)
-_ISATAP = frozenset({0x0000_5EFE, 0x0200_5EFE})
-"""What stands before the IPv4 address in the lower half (RFC 5214)."""
 _ODD = re.compile(r"[\x00-\x20\x7f\\]")
 _LAST_LABEL_IS_A_NUMBER = re.compile(r"(?:.*\.)?(?:[0-9]+|0x[0-9a-f]*)\.?", re.IGNORECASE)
 """What the C library would read as an IPv4 address in decimal, octal or hexadecimal (WHATWG, "ends in a number")."""
-
-
-def is_public(address: Address) -> bool:
-    """Whether it is a unicast address of the open internet, with no other address hidden in it."""
-    if isinstance(address, IPv4Address):
-        return address.is_global and not any(address in network for network in _CLOSED_V4)
-    return (
-        address.is_global
-        and address.scope_id is None
-        and address in _GLOBAL_UNICAST_V6
-        and not any(address in network for network in _CLOSED_V6)
-        and int(address) >> 32 & 0xFFFF_FFFF not in _ISATAP
-    )
 
 
 @dataclass(frozen=True)
@@ -128,11 +88,6 @@ def _host(name: str) -> str:
     return host
 
 
-def system_resolver(host: str) -> list[str]:
-    """As the machine looks names up."""
-    return list(dict.fromkeys(str(found[4][0]) for found in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)))
-
-
 @dataclass(frozen=True)
 class Rules:
     """What a fetch may reach and cost. `private` opens every address and port, for trials and tests."""
@@ -172,6 +127,7 @@ def fetch(url: str, rules: Rules | None = None) -> bytes:
             return _fetch(parse(url), rules)
     # urllib3, http.client, ssl, idna and ipaddress: all of these refuse addresses and answers with errors of their own.
     except (ImageError, OSError, ValueError, urllib3.exceptions.HTTPError) as error:
+        refused("address", type(error).__name__)
         logger.info("Not fetched: %r (%s: %s)", url[:200], type(error).__name__, error)
         raise ImageError(gettext(REFUSAL)) from error
 

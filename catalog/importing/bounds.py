@@ -20,7 +20,9 @@ from typing import Any
 import requests.adapters
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 
+from catalog.addresses import Reach
 from catalog.images import ImageError
 from catalog.importing.hosts import Interrupted
 
@@ -38,6 +40,8 @@ class Bounds:
     stopped: threading.Event
     began: float = 0.0
     received: int = 0
+    reach: Reach | None = None
+    """What may be connected to; None where whoever asks has seen to that."""
 
     def __post_init__(self) -> None:
         self.began = time.monotonic()
@@ -126,12 +130,37 @@ class _Response(http.client.HTTPResponse):
         self.fp = io.BufferedReader(_Reader(sock, self.fp.detach()))
 
 
-class _Connection(HTTPConnection):
+class _Reaching(HTTPConnection):
+    """Looks a name up once, and connects to what was checked. Certificates and `Host` are still the name's."""
+
     response_class = _Response
 
+    def _new_conn(self) -> socket.socket:
+        reach = _OF_THREAD.bounds.reach
+        if reach is None:
+            return super()._new_conn()
+        name = self._dns_host
+        trouble: Exception = NameResolutionError(name, self, socket.gaierror("no address"))
+        try:
+            for address in reach.addresses(name):
+                self._dns_host = address
+                try:
+                    return super()._new_conn()
+                except (NewConnectionError, ConnectTimeoutError) as error:
+                    trouble = error  # a machine without IPv6, for one, gets no further than this
+        except OSError as error:
+            raise NameResolutionError(name, self, error) from error  # type: ignore[arg-type]  # it is only shown
+        finally:
+            self._dns_host = name
+        raise trouble
 
-class _TLSConnection(HTTPSConnection):
-    response_class = _Response
+
+class _Connection(_Reaching):
+    pass
+
+
+class _TLSConnection(_Reaching, HTTPSConnection):
+    pass
 
 
 class BoundedPool(urllib3.HTTPConnectionPool):
@@ -145,7 +174,12 @@ class BoundedTLSPool(urllib3.HTTPSConnectionPool):
 
 
 class BoundedAdapter(requests.adapters.HTTPAdapter):
-    """For a session that one thread uses, and only while it holds `Bounds`."""
+    """For a session that one thread uses, and only while it holds `Bounds`. Every redirect comes by here."""
+
+    def send(self, request: requests.PreparedRequest, *args: Any, **options: Any) -> requests.Response:
+        if (reach := _OF_THREAD.bounds.reach) is not None:
+            reach.check(request.url or "")
+        return super().send(request, *args, **options)
 
     def init_poolmanager(self, *args: Any, **options: Any) -> None:
         super().init_poolmanager(*args, **options)

@@ -1,6 +1,7 @@
 """Pictures from their addresses: several at once, polite to every host, and never for ever.
 
-The addresses come from the operator's own file, so private networks are not closed to them.
+The addresses come from the operator's file, and that may come from anybody: only the public internet is asked, unless
+the settings say otherwise (`catalog.addresses.Reach`).
 """
 
 from __future__ import annotations
@@ -8,14 +9,16 @@ from __future__ import annotations
 import random
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
 import requests
 import urllib3
 
-from catalog.images import MAX_BYTES, ImageError
+from catalog.addresses import Reach, reach_of_settings
+from catalog.decoding import MAX_BYTES
+from catalog.images import ImageError
 from catalog.importing.bounds import BoundedAdapter, Bounds, read_body
 from catalog.importing.hosts import Host, Interrupted, Strained
 
@@ -32,7 +35,7 @@ class Manners:
     """For each of the host's network addresses; looking up its name is the system's affair."""
     read_timeout_s: float = 10
     """Longest silence."""
-    total_timeout_s: float = 30
+    total_timeout_s: float = 15
     """Longest time for one try with its redirects, however steadily headers or body drip."""
     tries: int = 4
     backoff_s: float = 0.5
@@ -45,6 +48,7 @@ class Manners:
     """The most requests at once to one host, reached only while it answers well."""
     redirects: int = 3
     max_bytes: int = MAX_BYTES
+    reach: Reach = field(default_factory=reach_of_settings)
 
 
 class _TryAgain(Exception):
@@ -90,7 +94,9 @@ class Fetcher:
     # --- one try ------------------------------------------------------------------------------
     def _try(self, url: str) -> bytes:
         manners = self.manners
-        bounds = Bounds(manners.total_timeout_s, manners.read_timeout_s, manners.max_bytes, self._stopped)
+        bounds = Bounds(
+            manners.total_timeout_s, manners.read_timeout_s, manners.max_bytes, self._stopped, reach=manners.reach
+        )
         timeouts = (manners.connect_timeout_s, manners.read_timeout_s)
         try:
             with bounds.held(), self._session().get(url, stream=True, timeout=timeouts) as response:
@@ -131,13 +137,8 @@ class Fetcher:
 
     # --- politeness ---------------------------------------------------------------------------
     def _host(self, url: str) -> Host:
-        try:
-            parts = urlsplit(url)
-            name = parts.netloc.rpartition("@")[2].lower()
-        except ValueError as error:
-            raise ImageError("The address cannot be understood.") from error
-        if parts.scheme.lower() not in ("http", "https") or not name:
-            raise ImageError("It is not an http or https address.")
+        self.manners.reach.check(url)
+        name = urlsplit(url).netloc.lower()
         with self._lock:
             if name not in self._hosts:
                 manners = self.manners

@@ -57,13 +57,23 @@ def running_shop() -> Iterator[Shop]:
                 count = shop.asked[self.path]
                 shop.at_once += 1
                 shop.most_at_once = max(shop.most_at_once, shop.at_once)
+            self.here = True
             try:
                 shop.answers[self.path](self, count)
             except (BrokenPipeError, ConnectionResetError):
                 self.close_connection = True
             finally:
-                with shop.lock:
-                    shop.at_once -= 1
+                self.leave()
+
+        def leave(self) -> None:
+            """Before the answer: whoever has it may ask again sooner than this thread goes on."""
+            with shop.lock:
+                shop.at_once -= self.here
+            self.here = False
+
+        def end_headers(self) -> None:
+            self.leave()
+            super().end_headers()
 
         def log_message(self, *args: object) -> None:
             pass

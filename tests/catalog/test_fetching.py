@@ -20,8 +20,10 @@ from typing import Any
 import pytest
 
 from catalog import fetching
-from catalog.fetching import REFUSAL, Rules, fetch, is_public, parse, system_resolver
-from catalog.images import MAX_BYTES, ImageError
+from catalog.addresses import is_public, system_resolver
+from catalog.decoding import MAX_BYTES
+from catalog.fetching import REFUSAL, Rules, fetch, parse
+from catalog.images import ImageError
 from tests.catalog.material import picture
 
 PICTURE = picture()

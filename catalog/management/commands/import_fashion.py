@@ -21,6 +21,7 @@ from catalog.importing.service import (
     Progress,
     import_catalogue,
 )
+from catalog.no_room import is_no_room, sentence
 
 
 class Command(BaseCommand):
@@ -78,9 +79,11 @@ class Command(BaseCommand):
             report = self._import(wanted)
         except (CatalogueFileError, ImportRefusedError) as error:
             raise CommandError(str(error)) from error
-        except DatabaseError as error:
-            raise CommandError(f"The database refused: {error}. Has `manage.py migrate` been run?") from error
-        except OSError as error:
+        except (DatabaseError, OSError) as error:
+            if is_no_room(error):
+                raise CommandError(sentence(error)) from error
+            if isinstance(error, DatabaseError):
+                raise CommandError(f"The database refused: {error}. Has `manage.py migrate` been run?") from error
             raise CommandError(f"The import stopped: {error}. What was accepted so far stays.") from error
         except KeyboardInterrupt as error:
             raise CommandError(
