@@ -247,7 +247,7 @@ def ours(folder: Path, file: str, *, words: bool = True) -> dict[str, Any]:
         from catalog.words import DROP
 
         with connection.cursor() as cursor:
-            for statement in DROP:
+            for statement in DROP["sqlite"]:
                 cursor.execute(statement)
     started = time.perf_counter()
     report = import_catalogue(ImportOptions((folder if words else folder.parent) / file))

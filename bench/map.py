@@ -177,7 +177,8 @@ def served(data_dir: Path) -> Iterator[str]:
         bind = f"127.0.0.1:{probe.getsockname()[1]}"
     (data_dir / "static").mkdir(exist_ok=True)  # WhiteNoise warns where there is none
     command = [sys.executable, "-m", "gunicorn", "config.wsgi", f"--bind={bind}", "--workers=2", "--threads=4"]
-    environment = {**os.environ, "VITRINE_DATA_DIR": str(data_dir)}
+    own = {"DJANGO_SECRET_KEY": "of the bench, " * 5, "DJANGO_ALLOWED_HOSTS": "127.0.0.1"}
+    environment = {**os.environ, **own, "VITRINE_DATA_DIR": str(data_dir)}
     server = subprocess.Popen([*command, "--log-level=error"], cwd=ROOT, env=environment, stdout=sys.stderr)
     try:
         for _ in range(300):

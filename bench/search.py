@@ -192,9 +192,9 @@ def service_of(live: Any, asked: NDArray[np.int64]) -> tuple[Callable[[int], obj
     return ask, found
 
 
-def share_found(found: list[list[float]], truth: NDArray[np.float32]) -> float:
-    """Of the ten best others, the share whose scores are among those found. The best of all is the product itself."""
-    shares = [sum(score >= tenth - 1e-4 for score in scores) / K for scores, tenth in zip(found, truth, strict=True)]
+def share_found(found: list[list[float]], truth: NDArray[np.float32], k: int = K) -> float:
+    """Of the k best others, the share whose scores are among those found. The best of all is the product itself."""
+    shares = [sum(score >= least - 1e-4 for score in scores) / k for scores, least in zip(found, truth, strict=True)]
     return round(float(np.mean(np.minimum(shares, 1))), 4)
 
 
@@ -336,7 +336,8 @@ def shapes(live: Any) -> Iterator[tuple[str, Mask, Mask]]:
     yield "correlated_outside", columns.visible & ~columns.matching({"category": [second]}), of_asked == second
 
 
-def filters(live: Any) -> list[dict[str, Any]]:
+def filters(live: Any, vectors: Any = None) -> list[dict[str, Any]]:
+    """What each shape costs and finds; `vectors`: an index of the same looks that is nearer, to tell the truth from."""
     from similarity import products
 
     columns = products.columns()
@@ -352,7 +353,7 @@ def filters(live: Any) -> list[dict[str, Any]]:
     queries = np.concatenate([queries for _chosen, queries in asked.values()])
     ends = np.cumsum([len(queries) for _chosen, queries in asked.values()])
     lines = {name: np.arange(end - len(asked[name][1]), end) for name, end in zip(asked, ends, strict=True)}
-    truth = best_of(live.build.index, queries, {name: (wanted[name], lines[name]) for name in asked}, K)
+    truth = best_of(vectors or live.build.index, queries, {name: (wanted[name], lines[name]) for name in asked}, K)
     report = []
     for name, (chosen, some) in asked.items():
         live.search(some[0], K, chosen, exactly=exactly, slack=slack)  # the selection is ready
@@ -371,7 +372,7 @@ def filters(live: Any) -> list[dict[str, Any]]:
                 "plan": ", ".join(ways),
                 "p50_ms": round(float(np.median(spent)), 3),
                 "p99_ms": round(float(np.quantile(spent, 0.99)), 3),
-                "recall": share_found(found, truth[name]),
+                "recall": share_found(found, truth[name], min(K, int(wanted[name].sum()))),
                 "looked_at": int(np.median([plan.looked_at for plan in plans])),
             }
         )

@@ -72,6 +72,7 @@ def make_catalogue(data_dir: Path, invented: int) -> None:
 
 def environment(data_dir: Path) -> dict[str, str]:
     own = {"VITRINE_DATA_DIR": str(data_dir), "DJANGO_DEBUG": "0", "DJANGO_ALLOWED_HOSTS": "127.0.0.1"}
+    own["DJANGO_SECRET_KEY"] = "of the bench, " * 5
     return {**os.environ, **own, "DJANGO_SETTINGS_MODULE": "config.settings", "PYTHONPATH": str(ROOT)}
 
 

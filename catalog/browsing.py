@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
-from django.db import connection
 from django.db.models import F, QuerySet
 from numpy.typing import NDArray
 
+from catalog import reading
 from catalog.columnar import Columns, Found, Places, get_columns
 from catalog.filters import FACET_FIELDS, Selection, order_of
 from catalog.models import Product, ProductQuerySet
@@ -113,7 +113,10 @@ class Browsing:
 
 
 def can_sort() -> bool:
-    return connection.vendor == "sqlite"
+    return reading.connection().vendor in _LISTED
+
+
+_LISTED = {"sqlite": "group_concat(key)", "postgresql": "string_agg(key::text, ',')"}
 
 
 def sorted_places(columns: Columns, sort: str) -> Places:
@@ -122,8 +125,8 @@ def sorted_places(columns: Columns, sort: str) -> Places:
     assert order is not None, "a selection has no other"
     keys = order.sorted(Product.objects.annotate(key=F("pk"))).values_list("key")  # type: ignore[misc]
     inner, parameters = keys.query.sql_with_params()
-    with connection.cursor() as cursor:
-        cursor.execute(f"SELECT group_concat(key) FROM ({inner})", parameters)  # noqa: S608 - Django's own
+    with reading.connection().cursor() as cursor:
+        cursor.execute(f"SELECT {_LISTED[reading.connection().vendor]} FROM ({inner}) AS ordered", parameters)  # noqa: S608
         listed: str | None = cursor.fetchone()[0]
     places = columns.places(np.fromstring(listed, dtype=np.int64, sep=",") if listed else np.empty(0, np.int64))
     return places[places >= 0].astype(np.int32)

@@ -21,19 +21,18 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from django.conf import settings
-from django.db import connection
 from django.db.models import Count, Max, Sum
 from numpy.typing import NDArray
 
-from catalog import changes, words
-from catalog.changes import Entry
+from catalog import changes, reading, words
+from catalog.changes import Seen
 from catalog.columns import ATTRIBUTES
 from catalog.files import fsync
 from catalog.models import Product
@@ -51,7 +50,7 @@ KEPT_FOUND = 24
 STORED_FROM = 50_000
 """Columns of fewer products are read faster than they are looked for on disk."""
 _BATCH = 20_000
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,20 +168,22 @@ class Columns:
 
 def get_columns() -> Columns:
     """The columns of this process, as the catalogue is now. One small query; more where something has changed."""
-    columns = _holder.columns
+    holder = _holders.setdefault(reading.database(), _Holder())
+    columns = holder.columns
     if columns is None or (newer := _brought_up_to_date(columns)) is None:
-        with _holder.lock:
-            columns = _holder.columns
+        with holder.lock:
+            columns = holder.columns
             newer = None if columns is None else _brought_up_to_date(columns)
             if newer is None:
                 newer = _opened()
-    _holder.columns = newer
+    holder.columns = newer
     return newer
 
 
 def forget_columns() -> None:
     """The next question reads them anew."""
-    _holder.columns = None
+    for holder in _holders.values():
+        holder.columns = None
 
 
 @dataclass
@@ -191,11 +192,8 @@ class _Holder:
     columns: Columns | None = None
 
 
-_holder = _Holder()
-
-
-def _has_log() -> bool:
-    return connection.vendor == "sqlite"
+_holders: dict[str, _Holder] = {}
+"""By database: a replica may be behind, and what was read of one says nothing of the other."""
 
 
 # --- reading -----------------------------------------------------------------------------------
@@ -208,21 +206,23 @@ _SELECT = (
 
 def _opened() -> Columns:
     """From disk, where what lies there can be brought up to date, or else from the database."""
-    stored = _stored() if _has_log() else None
+    stored = _stored() if changes.is_kept() else None
     if stored is not None:
         return stored
     columns = _read()
-    if _has_log() and len(columns) >= STORED_FROM:
+    if changes.is_kept() and len(columns) >= STORED_FROM:
         _store(columns)
     return columns
 
 
 def _read() -> Columns:
-    seen = changes.newest() if _has_log() else _state()  # before the products: what comes meanwhile is read again
+    seen = (
+        changes.newest() if changes.is_kept() else _state()
+    )  # before the products: what comes meanwhile is read again
     numbers: list[NDArray[np.int64]] = []
     codes: dict[str, list[NDArray[np.int64]]] = {name: [] for name in ATTRIBUTES}
     tables: dict[str, dict[str, int]] = {name: {"": 0} for name in ATTRIBUTES}
-    with connection.cursor() as cursor:
+    with reading.connection().cursor() as cursor:
         after = -1
         while True:
             # In the order of the key, a batch after another: nothing is held open meanwhile.
@@ -261,13 +261,13 @@ def _state() -> Hashable:
 
 def _ids_with(text: str) -> NDArray[np.int64]:
     """The primary keys of products that a search for the text finds, ascending."""
-    if not _has_log():
+    if not changes.is_kept():
         return np.sort(np.fromiter(Product.objects.search(text).values_list("pk", flat=True), dtype=np.int64))
     if not (asked := words.split(text)):
         return np.empty(0, np.int64)
-    with connection.cursor() as cursor:
+    with reading.connection().cursor() as cursor:
         # One string of numbers: as objects of Python, a common word's half a million would take three times as long.
-        cursor.execute(words.MATCHING_LISTED, [words.match_expression(asked)])
+        cursor.execute(words.MATCHING_LISTED[reading.connection().vendor], [words.match_expression(asked)])
         listed: str | None = cursor.fetchone()[0]
     return np.sort(np.fromstring(listed, dtype=np.int64, sep=",")) if listed else np.empty(0, np.int64)
 
@@ -275,20 +275,28 @@ def _ids_with(text: str) -> NDArray[np.int64]:
 # --- changes -----------------------------------------------------------------------------------
 def _brought_up_to_date(columns: Columns) -> Columns | None:
     """None where everything has to be read anew."""
-    if not isinstance(columns.seen, Entry):
+    if not isinstance(columns.seen, Seen):
         return columns if columns.seen == _state() else None
-    if not _has_log():
+    if not changes.is_kept():
         return None
     news = changes.since(columns.seen, MOST_NEWS)
     if news is None:
         return None
-    return columns if not news.products else _changed(columns, news)
+    if news.products:
+        return _changed(columns, news)
+    if len(columns.seen.ahead) > changes.MOST_AHEAD and news.seen != columns.seen:
+        return replace(columns, seen=news.seen)  # nothing new, and less to ask for
+    return columns
 
 
 def _changed(columns: Columns, news: changes.News) -> Columns | None:
-    with connection.cursor() as cursor:
-        listed = json.dumps(sorted(news.products))
-        cursor.execute(f"{_SELECT} WHERE id IN (SELECT value FROM json_each(%s)) ORDER BY id", [listed])  # noqa: S608
+    with reading.connection().cursor() as cursor:
+        listed = sorted(news.products)
+        if reading.connection().vendor == "sqlite":  # has a limit of parameters; a list in JSON is one
+            some, parameter = "IN (SELECT value FROM json_each(%s))", json.dumps(listed)
+        else:
+            some, parameter = "= ANY(%s::bigint[])", "{" + ",".join(map(str, listed)) + "}"
+        cursor.execute(f"{_SELECT} WHERE id {some} ORDER BY id", [parameter])
         lines = cursor.fetchall()
     ids = np.array([line[0] for line in lines], dtype=np.int64)
     at = columns.places(ids)
@@ -311,7 +319,7 @@ def _changed(columns: Columns, news: changes.News) -> Columns | None:
         visible = visible.copy() if visible is columns.visible else visible
         visible[gone] = False
     grown = np.concatenate([columns.ids, ids[len(ids) - new :]]) if new else columns.ids
-    return Columns(news.newest, grown, rows, visible, codes, values)
+    return Columns(news.seen, grown, rows, visible, codes, values)
 
 
 def _with(
@@ -351,7 +359,7 @@ def _stored() -> Columns | None:
                 for name in ("ids", "rows", "visible", *(f"codes-{name}" for name in ATTRIBUTES))
             }
             columns = Columns(
-                Entry(known["version"], known["token"]),
+                Seen(known["version"], known["token"], known["horizon"], frozenset(known["ahead"])),
                 arrays["ids"],
                 arrays["rows"],
                 arrays["visible"],
@@ -365,7 +373,7 @@ def _stored() -> Columns | None:
 
 def _store(columns: Columns) -> None:
     """For the processes that come; where it cannot be written, they read the database."""
-    assert isinstance(columns.seen, Entry)
+    assert isinstance(columns.seen, Seen)
     name = f"{columns.seen.version:020d}-{columns.seen.token & (2**64 - 1):016x}"
     aside = _root() / f".unfinished-{name}"
     try:
@@ -379,8 +387,9 @@ def _store(columns: Columns) -> None:
         )
         for file, array in arrays:
             np.save(aside / f"{file}.npy", array, allow_pickle=False)
-        known = {"format": _FORMAT, "version": columns.seen.version, "token": columns.seen.token}
-        (aside / "values.json").write_text(json.dumps({**known, "values": dict(columns.values)}))
+        seen = columns.seen
+        known = {"format": _FORMAT, **vars(seen), "ahead": sorted(seen.ahead), "values": dict(columns.values)}
+        (aside / "values.json").write_text(json.dumps(known))
         for path in aside.iterdir():
             fsync(path)
         aside.rename(_root() / name)

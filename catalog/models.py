@@ -64,12 +64,12 @@ class ProductQuerySet(models.QuerySet["Product"]):
 
     def search(self, text: str) -> ProductQuerySet:
         """Products in which each of the words begins a word of the title or of an attribute, in any order and
-        case; all, where nothing is asked. On other databases than SQLite, words may stand anywhere in them."""
+        case; all, where nothing is asked. On databases without an index of words, they may stand anywhere in them."""
         asked = words.split(text)
         if not asked:
             return self.none() if text.strip() else self.all()
-        if connections[self.db].vendor == "sqlite":
-            return self.filter(pk__in=RawSQL(words.MATCHING, [words.match_expression(asked)]))  # noqa: S611 - bound
+        if matching := words.MATCHING.get(connections[self.db].vendor):
+            return self.filter(pk__in=RawSQL(matching, [words.match_expression(asked)]))  # noqa: S611 - bound
         found = self.all()
         for word in asked:
             found = found.filter(reduce(or_, (Q(**{f"{name}__icontains": word}) for name in ("title", *ATTRIBUTES))))
@@ -79,8 +79,9 @@ class ProductQuerySet(models.QuerySet["Product"]):
         """Of the first so many products that a search finds, those of this query set; the others are never looked at,
         however common the words are."""
         asked = words.split(text)
-        if asked and connections[self.db].vendor == "sqlite":
-            first = RawSQL(words.FIRST_MATCHING, [words.match_expression(asked), most])  # noqa: S611 - bound
+        matching = words.FIRST_MATCHING.get(connections[self.db].vendor)
+        if asked and matching:
+            first = RawSQL(matching, [words.match_expression(asked), most])  # noqa: S611 - bound
             return self.filter(pk__in=first).order_by("pk")
         return self.search(text).order_by("pk")[:most]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -40,17 +39,17 @@ class Suggestion:
 
 def suggest(text: str) -> list[Suggestion]:
     """For beginnings of words: values of attributes, commonest first, then searches, then products. One query."""
-    asked = [words.plain(_folded(word)) for word in words.split(text)]
+    asked = [words.plain(words.folded(word)) for word in words.split(text)]
     if not asked:
         return []
     rows = Product.objects.visible().first_found(text, LOOKED_AT).values_list("product_id", "title", *ATTRIBUTES)
     found = list(rows)
     common = Counter((name, value) for row in found for name, value in zip(ATTRIBUTES, row[2:], strict=True) if value)
     values = [pair for pair, _count in common.most_common() if _has(pair[1], asked)][:MOST_VALUES]
-    known = {_folded(value) for _name, value in values} | {" ".join(asked)}
+    known = {words.folded(value) for _name, value in values} | {" ".join(asked)}
     searches = [search for search in _searches(found, asked) if search not in known][:MOST_WORDS]
     products = {row[1]: row[0] for row in reversed(found) if _has(row[1], asked)}
-    titles = sorted(products.items(), key=lambda item: (not _folded(item[0]).startswith(asked[0]), item[0]))
+    titles = sorted(products.items(), key=lambda item: (not words.folded(item[0]).startswith(asked[0]), item[0]))
     grid = reverse("catalog:grid")
     return [
         *(Suggestion("value", value, name, f"{grid}?{urlencode({name: value})}") for name, value in values),
@@ -79,16 +78,9 @@ def _searches(found: Sequence[tuple[str, ...]], asked: Sequence[str]) -> list[st
 
 def _has(text: str, asked: Sequence[str]) -> bool:
     """Whether each of the words asked for begins a word of the text."""
-    there = [*_words(text), words.plain(_folded(text))]
+    there = [*_words(text), words.plain(words.folded(text))]
     return all(any(word.startswith(beginning) for word in there) for beginning in asked)
 
 
 def _words(text: str) -> list[str]:
-    return re.findall(r"[^\W_]+", _folded(text))
-
-
-def _folded(text: str) -> str:
-    """Without case and diacritics, as the search compares."""
-    if text.isascii():  # almost every word is, and this is ten times as fast
-        return text.lower()
-    return "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c)).casefold()
+    return re.findall(r"[^\W_]+", words.folded(text))

@@ -69,7 +69,8 @@ def language(request: HttpRequest, code: str) -> HttpResponse:
     if not url_has_allowed_host_and_scheme(back, {request.get_host()}, require_https=request.is_secure()):
         back = "/"
     response = HttpResponseRedirect(back)
-    response.set_cookie(settings.LANGUAGE_COOKIE_NAME, code, max_age=LANGUAGE_KEPT_S, httponly=True, samesite="Lax")
+    kept: dict[str, Any] = {"max_age": LANGUAGE_KEPT_S, "httponly": True, "samesite": "Lax", "secure": settings.HTTPS}
+    response.set_cookie(settings.LANGUAGE_COOKIE_NAME, code, **kept)
     return response
 
 

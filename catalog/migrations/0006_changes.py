@@ -10,17 +10,18 @@ from catalog import changes, words
 
 
 def create(apps: StateApps, schema_editor: BaseDatabaseSchemaEditor) -> None:
-    run(schema_editor, [*changes.CREATE, *words.DROP, *words.CREATE])
+    run(schema_editor, [*changes.CREATE["sqlite"], *words.DROP["sqlite"], *words.CREATE["sqlite"]])
 
 
 def drop(apps: StateApps, schema_editor: BaseDatabaseSchemaEditor) -> None:
-    run(schema_editor, changes.DROP)
+    run(schema_editor, changes.DROP["sqlite"])
 
 
 def run(schema_editor: BaseDatabaseSchemaEditor, statements: list[str]) -> None:
-    if schema_editor.connection.vendor == "sqlite":
-        for statement in statements:
-            schema_editor.execute(statement)
+    if schema_editor.connection.vendor != "sqlite":  # PostgreSQL: migration 0007
+        return
+    for statement in statements:
+        schema_editor.execute(statement)
 
 
 class Migration(migrations.Migration):

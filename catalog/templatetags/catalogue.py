@@ -11,7 +11,7 @@ from urllib.parse import quote, urlsplit
 from django import template
 from django.core.cache import cache
 from django.templatetags.static import static
-from django.urls import reverse
+from django.urls import get_script_prefix, reverse
 from django.utils.formats import number_format
 from django.utils.html import format_html, format_html_join
 from django.utils.http import urlencode
@@ -42,6 +42,11 @@ class Link:
 
 
 def _grid_url(**values: str) -> str:
+    return _address(get_script_prefix(), tuple(values.items()))
+
+
+@lru_cache(maxsize=5000)
+def _address(prefix: str, values: tuple[tuple[str, str], ...]) -> str:
     return f"{reverse('catalog:grid')}?{urlencode(values)}"
 
 

@@ -78,6 +78,8 @@ def test_the_words_follow_every_way_of_writing(wardrobe: None) -> None:
     assert found("lilac hat") == ["9"]
     Product.objects.all().delete()
     assert found("parrot") == []
+    if connection.vendor != "sqlite":  # has an index, which cannot lag behind
+        return
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT count(*) FROM {words.VOCABULARY}")  # noqa: S608
         assert cursor.fetchone() == (0,)
@@ -89,11 +91,15 @@ def test_counting_what_was_created_is_not_disturbed_by_the_triggers(wardrobe: No
 
 
 def test_all_migrations_together_leave_the_triggers_in_place() -> None:
+    listed = {
+        "sqlite": "SELECT name FROM sqlite_master WHERE type = 'trigger' AND tbl_name = 'catalog_product'",
+        "postgresql": "SELECT tgname FROM pg_trigger WHERE tgrelid = 'catalog_product'::regclass AND NOT tgisinternal",
+    }
+    tables = {"sqlite": (words.TABLE, changes.TABLE), "postgresql": (changes.TABLE,)}[connection.vendor]
+    events = ("insert", "delete", "update", *(("truncate",) if connection.vendor == "postgresql" else ()))
     with connection.cursor() as cursor:
-        cursor.execute("SELECT name FROM sqlite_master WHERE type = 'trigger' AND tbl_name = 'catalog_product'")
-        assert {name for (name,) in cursor.fetchall()} == {
-            f"{table}_{event}" for table in (words.TABLE, changes.TABLE) for event in ("insert", "delete", "update")
-        }
+        cursor.execute(listed[connection.vendor])
+        assert {name for (name,) in cursor.fetchall()} == {f"{table}_{event}" for table in tables for event in events}
 
 
 @pytest.mark.django_db(transaction=True)

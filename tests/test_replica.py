@@ -1,0 +1,208 @@
+"""A real PostgreSQL, its streaming replica, a real gunicorn: who may be late reads from it, nobody else does."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import pytest
+import requests
+
+from config.replica import AWAY_S
+from tests.conftest import DEMO_CATALOGUE
+from tests.engines import need_postgres
+from tests.postgres import Postgres, postgres, replica_of
+from tests.processes import ROOT, free_port, run_python, serving
+
+pytestmark = pytest.mark.slow
+
+
+@dataclass
+class Site:
+    address: str
+    environment: dict[str, str]
+    primary: Postgres
+    replica: Postgres
+
+    def manage(self, *arguments: str) -> str:
+        return run_python("manage.py", *arguments, env=self.environment).stdout
+
+    def python(self, code: str) -> str:
+        return run_python("-c", f"import django; django.setup()\n{code}", env=self.environment).stdout.strip()
+
+    def get(self, path: str, client: requests.Session | None = None) -> requests.Response:
+        return (client or requests.Session()).get(self.address + path, timeout=30)
+
+    def title(self, client: requests.Session | None = None, headers: dict[str, str] | None = None) -> str:
+        answer = (client or requests.Session()).get(f"{self.address}/products/V0001/", headers=headers, timeout=30)
+        found = re.search(r"<h1[^>]*>([^<]*)</h1>", answer.text)
+        assert answer.status_code == 200
+        assert found
+        return found[1].strip()
+
+    def key(self) -> str:
+        return self.python(
+            "from catalog.models import ApiKey\nprint(ApiKey.objects.create_key(name='till', products=True)[1])"
+        )
+
+    def streams(self) -> bool:
+        """Whether the replica has all that the primary has."""
+        where = self.primary.psql("vitrine", "SELECT pg_current_wal_lsn()")
+        return self.replica.psql("vitrine", f"SELECT pg_last_wal_replay_lsn() >= '{where}'") == "t"
+
+    @contextlib.contextmanager
+    def late(self) -> Iterator[None]:
+        """The replica stays where it is."""
+        eventually(self.streams)
+        self.replica.psql("vitrine", "SELECT pg_wal_replay_pause()")
+        try:
+            yield
+        finally:
+            self.replica.psql("vitrine", "SELECT pg_wal_replay_resume()")
+            eventually(self.streams)
+
+
+def eventually(holds: Callable[[], object], seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, "it never came to be"
+        time.sleep(0.1)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    need_postgres()
+    with postgres() as primary, replica_of(primary) as replica:
+        port = free_port()
+        environment = serving(
+            tmp_path_factory.mktemp("site"),
+            DATABASE_URL=primary.url,
+            DATABASE_REPLICA_URL=replica.url,
+            VITRINE_MODEL="efficientnet-lite0",
+        )
+        site = Site(f"http://127.0.0.1:{port}", environment, primary, replica)
+        site.manage("migrate", "-v0")
+        images = str(DEMO_CATALOGUE / "images")
+        catalogue = str(DEMO_CATALOGUE / "fashion.csv")
+        site.manage("import_fashion", catalogue, "--images", images, "--limit", "30")
+        site.manage("build_index", "--no-report")
+        command = [sys.executable, "-m", "gunicorn", "config.wsgi", f"--bind=127.0.0.1:{port}", "--workers=1"]
+        server = subprocess.Popen(command, cwd=ROOT, env=environment)
+        try:
+            eventually(lambda: _answers(site.address), 60)
+            yield site
+        finally:
+            server.terminate()
+            server.wait(20)
+
+
+def _answers(address: str) -> bool:
+    try:
+        return requests.get(f"{address}/healthz", timeout=5).ok
+    except requests.ConnectionError:
+        return False
+
+
+RENAME = "from catalog.models import Product\nProduct.objects.filter(product_id='V0001').update(title={title!r})"
+
+
+def test_visitors_read_from_the_replica_and_see_what_it_has(site: Site) -> None:
+    eventually(site.streams)
+    before = site.title()
+    with site.late():
+        site.python(RENAME.format(title="A late name"))
+        assert site.title() == before
+        assert before in site.get("/api/v1/products/V0001/").json()["title"]
+        assert site.get("/?q=late").text.count('class="card') == 0
+    assert site.title() == "A late name"
+    assert site.get("/?q=late").text.count('class="card') >= 1
+
+
+def test_who_has_written_reads_what_was_written(site: Site) -> None:
+    till = requests.Session()
+    key = {"Authorization": f"Api-Key {site.key()}"}
+    with site.late():
+        written = till.patch(
+            f"{site.address}/api/v1/products/V0001/", json={"title": "Just written"}, headers=key, timeout=30
+        )
+        assert written.status_code == 200, written.text
+        assert site.title(till) == "Just written"  # by its cookie, without the key
+        assert site.title(headers=key) == "Just written"  # by its key, without the cookie
+        assert site.title() != "Just written"
+
+
+def test_who_is_logged_in_reads_from_the_primary(site: Site) -> None:
+    site.python(
+        "from django.contrib.auth.models import User\n"
+        "User.objects.create_superuser('chief', 'chief@example.org', 'of the tests 42')"
+    )
+    chief = requests.Session()
+    with site.late():
+        form = site.get("/admin/login/", chief).text
+        token = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', form)
+        assert token
+        fields = {
+            "username": "chief",
+            "password": "of the tests 42",
+            "csrfmiddlewaretoken": token[1],
+            "next": "/admin/",
+        }
+        answer = chief.post(
+            f"{site.address}/admin/login/", data=fields, headers={"Referer": f"{site.address}/admin/login/"}, timeout=30
+        )
+        assert "chief" in answer.text
+        site.python(RENAME.format(title="For the chief"))
+        assert site.title(chief) == "For the chief"
+        assert site.title() != "For the chief"
+
+
+def test_a_dump_restored_elsewhere_is_the_same_shop(site: Site) -> None:
+    dump = site.primary.folder / "shop.dump"
+    site.primary.run("pg_dump", "-Fc", "-f", str(dump), site.primary.url)
+    site.primary.create("restored")
+    site.primary.psql("restored", "DROP EXTENSION vector")
+    site.primary.run("pg_restore", "--exit-on-error", "-d", site.primary.url_of("restored"), str(dump))
+    restored = {**site.environment, "DATABASE_URL": site.primary.url_of("restored"), "DATABASE_REPLICA_URL": ""}
+
+    def said_of_both(*arguments: str) -> list[str]:
+        return [run_python("manage.py", *arguments, env=env).stdout for env in (site.environment, restored)]
+
+    for arguments in (("export_catalogue", "-"), ("similar", "V0002", "--json")):
+        one, other = said_of_both(*arguments)
+        assert one == other
+    # It goes on living: words, changes and rows are kept by what was restored with it.
+    run_python("-c", f"import django; django.setup()\n{RENAME.format(title='Restored anew')}", env=restored)
+    found = "from catalog.models import Product\nprint(Product.objects.search('restored').get().product_id)"
+    assert run_python("-c", f"import django; django.setup()\n{found}", env=restored).stdout.strip() == "V0001"
+
+
+def test_where_the_replica_is_away_the_primary_answers_and_readiness_says_so(site: Site) -> None:
+    site.replica.stop("immediate")
+    try:
+        assert site.title()
+        ready = site.get("/readyz")
+        assert (ready.status_code, list(ready.json()["degraded"])) == (200, ["replica"])
+    finally:
+        site.replica.start()
+    eventually(lambda: not site.get("/readyz").json()["degraded"])
+
+
+def test_where_the_primary_is_away_visitors_are_answered_all_the_same(site: Site) -> None:
+    time.sleep(AWAY_S)  # so long a replica that was away is not asked again
+    eventually(site.streams)
+    site.primary.stop("immediate")
+    try:
+        assert site.title()
+        assert site.get("/").status_code == 200
+        assert len(site.get("/api/v1/products/V0001/similar/").json()["matches"]) == 12
+        assert "database" in site.get("/readyz").json()["trouble"]
+    finally:
+        site.primary.start()
+    eventually(lambda: site.get("/readyz").status_code == 200)
+    site.python(RENAME.format(title="Back again"))
+    eventually(lambda: site.title() == "Back again")
