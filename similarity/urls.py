@@ -19,6 +19,7 @@ urlpatterns = [
     path("map/<slug:key>/products/<int:x>/<int:y>.json", map_page.pieces, name="map-products"),
     # Before the catalogue's own pages: an id may contain slashes.
     path("products/<product_id:product_id>/why/<product_id:other_id>/", why_page.why, name="why"),
+    path("metrics", views.metrics, name="metrics"),
     path("healthz", views.alive, name="alive"),
     path("readyz", views.ready, name="ready"),
 ]

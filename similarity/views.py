@@ -8,16 +8,18 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from django.conf import settings
 from django.contrib.staticfiles import finders
-from django.db import DatabaseError
-from django.http import HttpRequest, HttpResponse, JsonResponse, QueryDict
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse, QueryDict
 from django.shortcuts import render
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import cache_control
 from django.views.decorators.http import condition, require_safe
 
+from catalog.files import free_bytes
+from catalog.reading import primary_trouble, replica_trouble
 from similarity.forms import PAGE_REFINEMENT
-from similarity.products import count_products, visible_by_id
+from similarity.products import visible_by_id
 from similarity.services import MAX_SEVERAL, SimilarityUnavailable, similar_to_several
 from similarity.serving import serving_error
 
@@ -120,13 +122,41 @@ def alive(request: HttpRequest) -> HttpResponse:
     return HttpResponse("ok\n", content_type="text/plain")
 
 
+LEAST_FREE_BYTES = 100 * 2**20
+"""With less room on the disk, writing is about to fail."""
+
+
 def ready(request: HttpRequest) -> JsonResponse:
-    """200 when database and index are as they should be, else 503 with what is wrong."""
+    """200 when database, index and disk are as they should be, else 503 with what is wrong; `degraded` is what visitors
+    do not notice."""
     trouble = {}
-    try:
-        count_products()
-    except DatabaseError:
-        trouble["database"] = "It does not answer."
+    if said := primary_trouble():
+        trouble["database"] = said
+    degraded = {"replica": said} if (said := replica_trouble()) else {}
     if error := serving_error():
         trouble["index"] = str(error)
-    return JsonResponse({"ready": not trouble, "trouble": trouble}, status=503 if trouble else 200)
+    try:
+        free = free_bytes(settings.DATA_DIR)
+    except OSError as error:
+        trouble["disk"] = f"The data folder cannot be looked at ({error.strerror})."
+    else:
+        if free < LEAST_FREE_BYTES:
+            trouble["disk"] = f"The data folder's disk has {free >> 20} MiB left; make room."
+    response = JsonResponse(
+        {"ready": not trouble, "trouble": trouble, "degraded": degraded}, status=503 if trouble else 200
+    )
+    response["Cache-Control"] = "no-store"
+    return response
+
+
+def metrics(request: HttpRequest) -> HttpResponse:
+    """What Prometheus scrapes. For this machine alone unless VITRINE_METRICS opens it; else as if it were not there."""
+    from similarity.metrics import CONTENT_TYPE, exposition
+
+    # What came through a proxy, which is on this machine too, says for whom.
+    near = (
+        request.META.get("REMOTE_ADDR") in ("127.0.0.1", "::1", "", None) and "X-Forwarded-For" not in request.headers
+    )
+    if not (settings.METRICS == "open" or (settings.METRICS == "local" and near)):
+        raise Http404
+    return HttpResponse(exposition(), content_type=CONTENT_TYPE, headers={"Cache-Control": "no-store"})

@@ -119,7 +119,7 @@ class NetworkEmbedder(Embedder):
 def _session(
     network: Network, precision: str, example: NDArray[Any], calibration: NDArray[Any] | None = None
 ) -> Session:
-    cache = Path(settings.SIMILARITY["SPACES_DIR"]) / "converted"
+    cache = Path(settings.SIMILARITY["CONVERTED_DIR"])
     try:
         return get_runtime(choose_runtime().runtime).open(network, precision, example, cache, calibration)
     except RuntimeUnavailable as error:

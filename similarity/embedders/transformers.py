@@ -110,7 +110,7 @@ class TransformersEmbedder(NetworkEmbedder):
         from transformers import AutoImageProcessor
 
         try:
-            return AutoImageProcessor.from_pretrained(
+            return AutoImageProcessor.from_pretrained(  # nosec B615 - a folder of this machine
                 self.folder, local_files_only=True, trust_remote_code=False, backend="pil"
             )
         except (OSError, ValueError, ImportError) as error:
@@ -200,7 +200,7 @@ class TransformersEmbedder(NetworkEmbedder):
 
         disable_progress_bar()  # ours is enough
         try:
-            network = AutoModel.from_pretrained(
+            network = AutoModel.from_pretrained(  # nosec B615 - a folder of this machine
                 self.folder, local_files_only=True, trust_remote_code=False, use_safetensors=True
             )
         except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:

@@ -50,17 +50,22 @@ class Stock:
     """A shop that was made once: its database, and the folder of its data. Each test gets a copy, at once."""
 
     folder: Path
-    database: sqlite3.Connection
+    database: sqlite3.Connection | Path
+    """A copy of SQLite's, or the rows of another database in a file."""
 
     @classmethod
     def made(cls, folder: Path, blocker: Any, make: Callable[[], object]) -> Stock:
         """With what `make` does; the database is empty again afterwards."""
-        database = sqlite3.connect(":memory:", check_same_thread=False)
+        on_sqlite = connection.vendor == "sqlite"
+        database = sqlite3.connect(":memory:", check_same_thread=False) if on_sqlite else folder.with_suffix(".json")
         with blocker.unblock(), override_settings(**settings_for(folder)):
             serving.reset_index()
             make()
             connection.ensure_connection()
-            connection.connection.backup(database)
+            if isinstance(database, Path):
+                call_command("dumpdata", "catalog", "similarity", output=str(database), verbosity=0)
+            else:
+                connection.connection.backup(database)
             call_command("flush", verbosity=0, interactive=False)
         return cls(folder, database)
 
@@ -68,7 +73,10 @@ class Stock:
         """Into the data folder and the database of the running test."""
         shutil.copytree(self.folder, folder, dirs_exist_ok=True)
         connection.ensure_connection()
-        self.database.backup(connection.connection)
+        if isinstance(self.database, Path):
+            call_command("loaddata", str(self.database), verbosity=0)
+        else:
+            self.database.backup(connection.connection)
         cache.clear()
         serving.reset_index()
         reset_maps()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.db import connection
 from playwright.sync_api import Page
 
 from catalog.models import ApiKey, Product
 from similarity import serving
+from tests import shared
 from tests.browser.conftest import Stock, import_and_build
 from tests.processes import ROOT
 
@@ -58,6 +61,8 @@ class Demo:
 
 @pytest.fixture(scope="session")
 def stock(tmp_path_factory: pytest.TempPathFactory, django_db_setup: None, django_db_blocker: Any) -> Stock:
+    if connection.vendor == "sqlite":
+        return Stock(shared.demo(), sqlite3.connect(shared.demo() / "vitrine.sqlite3", check_same_thread=False))
     return Stock.made(tmp_path_factory.mktemp("demo") / "var", django_db_blocker, import_and_build)
 
 
