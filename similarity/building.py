@@ -6,7 +6,7 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,21 +28,24 @@ from similarity.builds import (
     builds_dir,
     current_manifest,
     default_name,
+    give_back_begun,
     open_build,
     readable_manifests,
+    remove_unfinished,
     store_build,
     stored_models,
 )
 from similarity.calibration import calibrate, least_alike
 from similarity.cells import Cells, centres_of, in_order, nearest_centres
 from similarity.echoes import echoes_of
-from similarity.embedders import Embedder, get_embedder
+from similarity.embedders import Embedder, EmbedderError, get_embedder
 from similarity.fitting import SAMPLE, Adapter, Catalogue, fit_looks, labels_sha256
 from similarity.indexes import get_engine
 from similarity.indexes.base import FLAT, Kept
 from similarity.looks import Layout
 from similarity.products import Pictures
 from similarity.publishing import check_name, is_current, publish, remove_superseded
+from similarity.runners.base import Runner, embed
 from similarity.spaces import Entries, Space
 from similarity.tuning import chosen_factory, is_still_chosen, tuned_index
 from similarity.vectors import Matrix, groups_of
@@ -53,6 +56,7 @@ Progress = Callable[[Iterator[pipeline.Batch], int], Iterator[pipeline.Batch]]
 Indexing = Callable[[int, int], object]
 """Told how many looks of how many are in the index."""
 
+HERE = Runner()
 TOGETHER = ("category", "sub_category", "product_type")
 """The labels whose products lie side by side in an index."""
 _CHUNK = 16_384
@@ -137,11 +141,13 @@ def build_index(
     progress: Progress = lambda batches, total: batches,
     indexing: Indexing = lambda done, total: None,
     wait_s: float = 0.0,
+    runner: Runner = HERE,
 ) -> BuildReport:
     """Embed what has no embedding yet, then publish a build over all pictures; a no-op when nothing has changed.
 
     A build that lies there already and would come out the same is published as it is: one that was held back, say.
-    With `hold` the build is stored and nothing is published. `full` embeds every picture anew.
+    With `hold` the build is stored and nothing is published. `full` embeds every picture anew. `runner`: where they
+    are embedded.
 
     Raises EmbedderError where the model cannot be had, SpaceError or BuilderBusy where another process is at it (and
     still is `wait_s` later), and BuildError for a `name` that cannot be one; what was embedded until then is kept.
@@ -151,12 +157,15 @@ def build_index(
         check_name(name)
     model = named_model(model or chosen_model())
     embedders, spaces = _embedders_and_spaces(model)
+    if not full:
+        _refuse_altered(model, spaces)
     with build_lock(wait_s):
+        remove_unfinished()
         for space in spaces.values():
             space.give_token()
         pictures = products.current_pictures()
         work = pipeline.plan_work(pictures, spaces, full=full)
-        embedded, failed, embedding_s = _embed(work, embedders, spaces, progress)
+        embedded, failed, embedding_s = _embed(work, model, embedders, spaces, progress, runner)
         entries = {
             part: _read_compacted(space, pictures, None if len(work) else work.held[part])
             for part, space in spaces.items()
@@ -200,11 +209,12 @@ def embed_missing(*, progress: Progress = lambda batches, total: batches, wait_s
     """
     manifest = current_manifest()
     embedders, spaces = _embedders_and_spaces(manifest.model)
+    _refuse_altered(manifest.model, spaces)
     if not manifest.count or {part: space.name for part, space in spaces.items()} != manifest.spaces:
         raise NoBuild(f"Build {manifest.id} cannot take in younger pictures. {REPAIR}")
     with build_lock(wait_s):
         work = pipeline.plan_work(products.current_pictures(), spaces)
-        embedded, failed, _ = _embed(work, embedders, spaces, progress)
+        embedded, failed, _ = _embed(work, manifest.model, embedders, spaces, progress, HERE)
     return embedded, failed
 
 
@@ -214,20 +224,38 @@ def _embedders_and_spaces(model: str) -> tuple[dict[str, Embedder], dict[str, Sp
     return embedders, {part: Space(root, embedder.identity()) for part, embedder in embedders.items()}
 
 
+def _refuse_altered(model: str, spaces: dict[str, Space]) -> None:
+    """Raises EmbedderError where the model's files are no longer those that the published build was made with, though
+    it is called the same: somebody may have altered them, or a disk. Who changed them on purpose says so with `full`.
+    """
+    with suppress(BuildError):
+        published = current_manifest()
+        before, now = published.identities["style"], spaces["style"].identity
+        if model == published.model and replace(before, weights_sha256=now.weights_sha256) == now != before:
+            raise EmbedderError(
+                f"The weights of {before.name} are not those that index {published.id} was made with (SHA-256 "
+                f"{before.weights_sha256[:12]}…, now {now.weights_sha256[:12]}…). If they were altered without your "
+                "knowledge, put the former files back; if the model was changed on purpose, embed every picture anew: "
+                "python manage.py build_index --full"
+            )
+
+
 def _embed(
     work: pipeline.Work,
+    model: str,
     embedders: dict[str, Embedder],
     spaces: dict[str, Space],
     progress: Progress,
+    runner: Runner,
 ) -> tuple[int, int, float]:
     """(embedded, failed, seconds). Opens the spaces for writing only when there is something to write."""
     embedded = failed = 0
     started = time.monotonic()
     if len(work):
-        pipeline.calibrate(work, embedders)
+        models = {part: model if part == "style" else part for part in embedders}
         with ExitStack() as stack:
             writers = {part: stack.enter_context(space.writing()) for part, space in spaces.items()}
-            for batch in progress(pipeline.embed(work, embedders, writers), len(work)):
+            for batch in progress(embed(runner, work, models, embedders, writers), len(work)):
                 embedded += batch.embedded
                 failed += batch.failed
     return embedded, failed, time.monotonic() - started
@@ -335,6 +363,7 @@ def _store(
     looks, pictures = looks.in_order(order), Pictures(pictures.rows[order], pictures.digests[order])
     count = len(pictures)
     kept = Kept(builds_dir() / "unfinished-index", _key_of(layout, pictures))
+    give_back_begun(kept.folder, get_engine())
     index, tuning = tuned_index(looks, layout, lambda done: indexing(done, count), kept)
     cells = Cells.of(index, starts) if starts is not None and not index.exact else None
     calibration = calibrate(groups_of(pictures.digests), layout, index, near_duplicates, cells)

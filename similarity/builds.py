@@ -25,6 +25,7 @@ import os
 import platform
 import re
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -56,6 +57,7 @@ MAX_NAME = 64
 CELLS = ("starts", "centroids", "spreads")
 TRANSFORMS = ("mean", "basis")
 """The arrays of a part, each in a file of its own."""
+TICK_NS = 50_000_000
 REPAIR = "Run: python manage.py build_index"
 
 
@@ -205,6 +207,17 @@ def publications() -> list[Publication]:
     return [current, *(each for each in former if (builds_dir() / each.build_id).is_dir())]
 
 
+def former_manifests() -> Iterator[Manifest]:
+    """Of the builds that CURRENT names rightly, the latest first: one may answer where the current one cannot. Each was
+    published; a damaged line names none.
+    """
+    with suppress(OSError):
+        for line in current_path().read_text(errors="replace").splitlines():
+            if len(fields := line.split()) == 2:
+                with suppress(BuildError, OSError, ValueError):
+                    yield published_manifest(Publication(*fields))
+
+
 def current_manifest() -> Manifest:
     """That of the published build. Raises NoBuild before the first, BuildError where it cannot be trusted."""
     return published_manifest(publications()[0])
@@ -284,22 +297,24 @@ def store_build(made: Ingredients) -> Manifest:
     now = datetime.now(UTC)
     build_id = f"{now:%Y%m%dT%H%M%S}-{now.microsecond:06d}"  # sorts by age
     root = builds_dir()
-    _remove_unfinished()
     aside = root / f".unfinished-{build_id}"
     aside.mkdir(parents=True)
     try:
-        manifest = _write_build(aside, build_id, now, made)
+        manifest, written_ns = _write_build(aside, build_id, now, made)
         aside.rename(root / build_id)
     except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
+        remove_aside(aside)
         raise
     fsync(root)
-    _note_verified(manifest, {name: _state_of(root / build_id / name) for name in manifest.files})
+    _note_verified(manifest, {name: _state_of(root / build_id / name) for name in manifest.files}, written_ns)
     return manifest
 
 
-def _write_build(aside: Path, build_id: str, now: datetime, made: Ingredients) -> Manifest:
-    """All files of a build into a folder that nobody reads yet, on the disk when this returns."""
+def _write_build(aside: Path, build_id: str, now: datetime, made: Ingredients) -> tuple[Manifest, int]:
+    """All files of a build into a folder that nobody reads yet, on the disk when this returns.
+
+    Its manifest, and when (ns) its files were there and their digests not yet taken.
+    """
     layout, index = made.layout, made.index
     index.save(aside)
     np.save(aside / "rows.npy", made.rows, allow_pickle=False)
@@ -312,6 +327,7 @@ def _write_build(aside: Path, build_id: str, now: datetime, made: Ingredients) -
         for name in TRANSFORMS:
             if (array := getattr(part, name)) is not None:
                 np.save(aside / f"{part.name}-{name}.npy", array, allow_pickle=False)
+    written_ns = time.time_ns()
     manifest = Manifest(
         id=build_id,
         name=made.name,
@@ -344,7 +360,7 @@ def _write_build(aside: Path, build_id: str, now: datetime, made: Ingredients) -
     for path in aside.iterdir():
         fsync(path)
     fsync(aside)
-    return manifest
+    return manifest, written_ns
 
 
 def open_current() -> Build:
@@ -398,12 +414,14 @@ def verify(manifest: Manifest, *, anew: bool = False) -> None:
     a file, or puts another in its place, changes that. A disk that forgets does not: with `anew`, all is read again.
     """
     folder = builds_dir() / manifest.id
+    at_ns = time.time_ns()
     state = {name: _state_of(folder / name) for name in manifest.files}
-    if not anew and None not in state.values() and _noted(manifest) == state:
-        return
-    for name, expected in manifest.files.items():
-        _verify_file(folder / name, expected["size"], expected["sha256"])
-    _note_verified(manifest, state)
+    noted = {} if anew else _noted(manifest)
+    left = [name for name in manifest.files if state[name] is None or noted.get(name) != state[name]]
+    for name in left:
+        _verify_file(folder / name, manifest.files[name]["size"], manifest.files[name]["sha256"])
+    if left:
+        _note_verified(manifest, state, at_ns)
 
 
 def _state_of(path: Path) -> list[int] | None:
@@ -418,18 +436,25 @@ def _note_path(build_id: str) -> Path:
     return builds_dir() / "verified" / f"{build_id}.json"
 
 
-def _noted(manifest: Manifest) -> dict[str, Any] | None:
-    """The state in which the files of this very manifest were found to be right."""
+def _noted(manifest: Manifest) -> dict[str, list[int]]:
+    """The states in which files of this very manifest were found to be right.
+
+    The system's clock for files ticks a hundred times a second or so: what was written just before it was looked at may
+    have been written again since, with the same times, so that nothing is noted of it.
+    """
     try:
         note = json.loads(_note_path(manifest.id).read_text())
-        return dict(note["files"]) if note["manifest_sha256"] == _manifest_sha256(manifest.id) else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+        if note["manifest_sha256"] != _manifest_sha256(manifest.id):
+            return {}
+        sure_ns = note["at_ns"] - TICK_NS
+        return {name: times for name, times in note["files"].items() if times[1] < sure_ns and times[2] < sure_ns}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError):
+        return {}
 
 
-def _note_verified(manifest: Manifest, state: dict[str, list[int] | None]) -> None:
+def _note_verified(manifest: Manifest, state: dict[str, list[int] | None], at_ns: int) -> None:
     with suppress(OSError):  # where nothing can be written, every process verifies for itself
-        note = {"manifest_sha256": _manifest_sha256(manifest.id), "files": state}
+        note = {"manifest_sha256": _manifest_sha256(manifest.id), "files": state, "at_ns": at_ns}
         _note_path(manifest.id).parent.mkdir(exist_ok=True)
         replace_file(_note_path(manifest.id), json.dumps(note).encode())
 
@@ -447,10 +472,38 @@ def _verify_file(path: Path, size: int, sha256: str) -> None:
         raise BuildError(f"{path} is not the file that its manifest describes. {REPAIR}")
 
 
-def _remove_unfinished() -> None:
+def remove_unfinished() -> None:
     """What a killed builder left. Only the holder of the build lock comes here."""
     for path in builds_dir().glob(".unfinished-*"):
-        shutil.rmtree(path, ignore_errors=True)
+        remove_aside(path)
     for path in builds_dir().glob("verified/*.json"):
         if not (builds_dir() / path.stem).is_dir():
             path.unlink(missing_ok=True)
+
+
+def remove_aside(folder: Path) -> None:
+    """A folder that nobody reads, and what its index holds elsewhere. Where that cannot be given back, as its server is
+    away, the folder stays: the next builder comes here again.
+    """
+    try:
+        for engine in {_engine_of(folder), settings.SIMILARITY["INDEX"]["BACKEND"]}:
+            get_engine(engine).discard(folder)
+    except (VectorIndexError, ImproperlyConfigured) as error:
+        logger.warning("%s is left for the next build to remove: %s", folder.name, error)
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def give_back_begun(folder: Path, engine: type[VectorIndex]) -> None:
+    """What another engine than this has begun in the folder of an unfinished index, and will not go on with."""
+    for note in folder.glob("*.json"):
+        if note.stem in settings.ENGINES and get_engine(note.stem) is not engine:
+            get_engine(note.stem).discard(folder)
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _engine_of(folder: Path) -> str:
+    """By the manifest, where it can be read; else that of the settings."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        return str(json.loads((folder / "manifest.json").read_text())["engine"])
+    return str(settings.SIMILARITY["INDEX"]["BACKEND"])

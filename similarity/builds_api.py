@@ -34,6 +34,7 @@ class BuildSerializer(serializers.Serializer[Any]):
     model = serializers.CharField()
     looks = serializers.IntegerField()
     dimension = serializers.IntegerField()
+    engine = serializers.CharField(help_text="What its looks lie in: faiss, pgvector, …")
     created_at = serializers.DateTimeField()
     age_s = serializers.IntegerField()
     size = serializers.IntegerField(help_text="Bytes.")

@@ -11,7 +11,7 @@ from django.db import transaction
 from django.db.models import Max
 
 from similarity.models import Curation
-from similarity.products import Product
+from similarity.products import Product, by_key
 
 
 @dataclass(frozen=True)
@@ -26,13 +26,14 @@ NONE = Choices()
 
 
 def choices_for(product: Product) -> Choices:
-    """What was chosen for a product's panel. One query."""
-    chosen = list(
-        Curation.objects.filter(product=product).select_related("other").defer("other__extra", "other__source")
-    )
+    """What was chosen for a product's panel. One query, and another one where something was."""
+    chosen = list(Curation.objects.filter(product=product).values_list("other_id", "kind"))
+    if not chosen:
+        return NONE
+    others = by_key([key for key, _ in chosen])
     return Choices(
-        tuple(each.other for each in chosen if each.kind == Curation.Kind.PINNED),
-        tuple(each.other for each in chosen if each.kind == Curation.Kind.HIDDEN),
+        tuple(others[key] for key, kind in chosen if kind == Curation.Kind.PINNED and key in others),
+        tuple(others[key] for key, kind in chosen if kind == Curation.Kind.HIDDEN and key in others),
     )
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from similarity import products
 from similarity.calibration import near_groups
+from similarity.indexes import VectorIndexError
 from similarity.models import DistinctPair
 from similarity.products import Picture, Product
 from similarity.refining import nearly_same
@@ -67,12 +68,11 @@ def _looks(pictures: Sequence[Picture]) -> tuple[dict[str, Matrix], Mapping[str,
     """The parts of looks (n, dim), zeros where there is none, and the least cosines of near copies."""
     live = live_index()
     least = live.build.calibration.near_duplicates
-    looks = np.zeros((len(pictures), live.build.layout.dimension), np.float32)
-    digests = digest_matrix([picture.sha256 for picture in pictures])
-    for at, picture in enumerate(pictures):
-        look = live.look_of(picture.row, digests[at])
-        if look is not None:
-            looks[at] = look
+    rows = np.array([picture.row for picture in pictures], dtype=np.int64)
+    try:
+        looks, _ = live.looks_of(rows, digest_matrix([picture.sha256 for picture in pictures]))
+    except VectorIndexError as error:
+        raise SimilarityUnavailable(f"The index cannot answer: {error}") from error
     columns = live.build.layout.slices
     return {name: looks[:, columns[name]] for name in least}, least
 

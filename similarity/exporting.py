@@ -38,18 +38,18 @@ def export_index(folder: Path) -> ExportReport:
         live = get_index()
     except BuildError as error:
         raise SimilarityUnavailable(str(error)) from error
-    looks, images, ids = [], [], []
+    rows, digests, images, ids = [], [], [], []
     for product in products.visible_products().iterator(chunk_size=2000):
-        if product.embedding_row is None:
-            continue
-        look = live.look_of(product.embedding_row, digest_matrix([product.image_sha256])[0])
-        if look is not None:
-            looks.append(look)
+        if product.embedding_row is not None:
+            rows.append(product.embedding_row)
+            digests.append(product.image_sha256)
             images.append(product.image_url or product.image.url)
             ids.append(product.product_id)
+    looks, there = live.looks_of(np.array(rows, dtype=np.int64), digest_matrix(digests))
+    images, ids = ([each for each, known in zip(some, there, strict=True) if known] for some in (images, ids))
     dimension = live.build.layout.dimension
     scale = np.sqrt(np.float32(sum(live.build.layout.default_mix.values())))
-    matrix = np.array(looks, dtype=np.float32).reshape(len(looks), dimension) / scale
+    matrix = looks[there] / scale
     engine = get_engine(PLAIN_ENGINE)
     try:
         folder.mkdir(parents=True, exist_ok=True)

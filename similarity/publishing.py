@@ -8,7 +8,6 @@ back is possible while a night's embedding runs.
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -30,9 +29,11 @@ from similarity.builds import (
     publications,
     published_manifest,
     readable_manifests,
+    remove_aside,
     verify,
 )
 from similarity.embedders.base import file_sha256
+from similarity.indexes import engine_name
 
 KEPT_FORMER = 2
 """Former builds that are kept whatever their name: a reader that is just opening one never loses it."""
@@ -50,6 +51,11 @@ class StoredBuild:
     former: bool
     size: int
 
+    @property
+    def engine(self) -> str:
+        """What people call what its looks lie in."""
+        return engine_name(self.manifest.engine)
+
     def to_json(self) -> dict[str, Any]:
         return {
             "build": self.manifest.id,
@@ -59,6 +65,7 @@ class StoredBuild:
             "model": self.manifest.model,
             "looks": self.manifest.count,
             "dimension": self.manifest.dimension,
+            "engine": self.engine,
             "created_at": self.manifest.created_at.isoformat(),
             "size": self.size,
         }
@@ -225,4 +232,4 @@ def _remove(build_id: str) -> None:
     aside = builds_dir() / f".unfinished-{build_id}"
     (builds_dir() / build_id).rename(aside)
     fsync(builds_dir())
-    shutil.rmtree(aside, ignore_errors=True)
+    remove_aside(aside)

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 
 from django.conf import settings
 
+from catalog.decoding import MAX_BYTES
 from catalog.fetching import fetch
 from catalog.files import replace_file
-from catalog.images import MAX_BYTES, ImageError, open_rgb, verify
+from catalog.images import ImageError, open_rgb, verify
 
 if TYPE_CHECKING:
     from django.core.files.uploadedfile import UploadedFile

@@ -23,6 +23,7 @@ from similarity.planning import Plan
 from similarity.products import Product
 from similarity.refining import RAW, Refinement, Relaxed, Wishes, diversified, leaders, nearly_same, rungs
 from similarity.serving import Chosen, LiveIndex, get_index, serving_error
+from similarity.timing import EMBED_S, SEARCH_S
 from similarity.vectors import digest_matrix
 
 if TYPE_CHECKING:
@@ -207,7 +208,10 @@ def similar_to_several(
 def _look_of(live: LiveIndex, product: Product) -> NDArray[np.float32] | None:
     if product.embedding_row is None:
         return None
-    return live.look_of(product.embedding_row, digest_matrix([product.image_sha256])[0])
+    try:
+        return live.look_of(product.embedding_row, digest_matrix([product.image_sha256])[0])
+    except VectorIndexError as error:
+        raise SimilarityUnavailable(f"The index cannot answer: {error}") from error
 
 
 def similar_to_image(
@@ -223,7 +227,8 @@ def similar_to_image(
     for space in live.build.manifest.identities:
         embedder = embedder_of(live, space)
         try:
-            vectors[space] = embedder.embed([image])
+            with EMBED_S.time():
+                vectors[space] = embedder.embed([image])
         except EmbedderError as error:
             raise SimilarityUnavailable(str(error)) from error
     look = live.build.layout.compose(vectors)[0]
@@ -304,6 +309,7 @@ class _Candidate:
     rung: int
 
 
+@SEARCH_S.time()
 def _search(live: LiveIndex, query: NDArray[np.float32], question: _Question, answer: Answer) -> Answer:
     """The answer with its matches: those that fulfil all wishes, then what is left of these, until there are k."""
     refinement, k, pinned = question.refinement, question.k, len(question.pinned)
@@ -317,12 +323,11 @@ def _search(live: LiveIndex, query: NDArray[np.float32], question: _Question, an
         chosen = _chosen(live, remaining, refinement) if narrowed else None
         rung = _Rung(len(ladder), chosen, seen, answer.min_score)
         ladder.append(relaxed)
-        candidates = _candidates(live, query, question, rung, candidates, plans)
-        if not refinement.relax or _count_leaders(live, question, candidates) >= k:
+        candidates, led = _candidates(live, query, question, rung, candidates, plans)
+        if not refinement.relax or _count_leaders(led) >= k:
             break
     found, more = candidates[:k], [0] * k
     if refinement.collapse or refinement.diversity:
-        led = _leaders(live, question, candidates)
         shown = np.flatnonzero(led == np.arange(len(led)))
         if refinement.diversity:
             ranked = shown[pinned:]
@@ -416,8 +421,8 @@ def _candidates(
     rung: _Rung,
     before: list[_Candidate],
     plans: list[Plan],
-) -> list[_Candidate]:
-    """The candidates `before` and those of this rung, until k of them stand for themselves.
+) -> tuple[list[_Candidate], NDArray[np.int64]]:
+    """The candidates `before` and those of this rung, until k of them stand for themselves; and who stands for each.
 
     A few more are looked up, as some may be gone, or copies of others. Where so many are hidden that too few are left,
     only those that visitors may see are asked for.
@@ -447,20 +452,18 @@ def _candidates(
                 and product.image_sha256 == digests[64 * at : 64 * at + 64]
             ):
                 candidates.append(_Candidate(product, scores[at], hits.looks[at], rung.number))
-        enough = _count_leaders(live, question, candidates) >= k
-        if enough or high < len(hits.rows) or len(hits.rows) < reach:
-            return candidates
+        led = _leaders(live, question, candidates)
+        if _count_leaders(led) >= k or high < len(hits.rows) or len(hits.rows) < reach:
+            return candidates, led
         if chosen is None:
             chosen = _chosen(live, {}, RAW)
         else:
             reach *= 4
 
 
-def _count_leaders(live: LiveIndex, question: _Question, candidates: Sequence[_Candidate]) -> int:
+def _count_leaders(led: NDArray[np.int64]) -> int:
     """How many of the candidates stand for themselves."""
-    if not question.refinement.collapse:
-        return len(candidates)
-    return len(np.unique(_leaders(live, question, candidates)))
+    return int(np.count_nonzero(led == np.arange(len(led))))
 
 
 def _leaders(live: LiveIndex, question: _Question, candidates: Sequence[_Candidate]) -> NDArray[np.int64]:

@@ -22,8 +22,8 @@ from django.core.signals import setting_changed
 from numpy.typing import NDArray
 
 from similarity import planning
-from similarity.builds import Build, BuildError, NoBuild, current_path, open_current
-from similarity.indexes.base import exact_search
+from similarity.builds import Build, BuildError, NoBuild, current_path, former_manifests, open_build, open_current
+from similarity.indexes.base import VectorIndexError, exact_search
 from similarity.planning import Plan, Selection
 from similarity.products import Columns, places_of_rows
 from similarity.spaces import Entries, Space, SpaceError
@@ -185,6 +185,20 @@ class LiveIndex:
             return young
         return None
 
+    def looks_of(self, rows: Rows, digests: Digests) -> tuple[Matrix, NDArray[np.bool_]]:
+        """As `look_of`, of many (n,), asked for together: looks (n, dimension), and of which (n,) there is one."""
+        looks = np.zeros((len(rows), self.build.layout.dimension), np.float32)
+        at = self.build.positions_of(rows)
+        built = at >= 0
+        built[built] = (self.build.digests[at[built]] == digests[built]).all(axis=1)
+        looks[built] = self.build.index.reconstruct(at[built])
+        tail = self.tail()
+        at = find_rows(rows, tail.rows)
+        young = (at >= 0) & ~built
+        young[young] = (tail.digests[at[young]] == digests[young]).all(axis=1)
+        looks[young] = tail.looks[at[young]]
+        return looks, built | young
+
     def choose(self, columns: Columns, allowed: NDArray[np.bool_], key: Hashable = None) -> Chosen:
         """The looks of the products that are `allowed` (n,) by the catalogue's columns.
 
@@ -306,6 +320,8 @@ def _open_current(stamp: object) -> None:
         _holder.live, _holder.error, _holder.retry_at = None, error, math.inf
     except BuildError as error:
         _holder.error, _holder.retry_at = error, time.monotonic() + RETRY_AFTER_S
+        if _holder.live is None:
+            _holder.live = _open_former()
         kept = "; the former build goes on answering" if _holder.live else ""
         logger.error("The index was refused%s: %s", kept, error)  # noqa: TRY400 (the sentence is enough)
     else:
@@ -318,12 +334,27 @@ def _open_current(stamp: object) -> None:
     _holder.seen = stamp
 
 
+def _open_former() -> LiveIndex | None:
+    """What a process that has just begun answers from where the current build cannot be trusted."""
+    for manifest in former_manifests():
+        try:
+            live = LiveIndex(open_build(manifest))
+        except BuildError:
+            continue
+        logger.warning("Serving the former build %s instead of the current one", manifest.id)
+        return live
+    return None
+
+
 def serving_error() -> BuildError | None:
-    """What is wrong with the published build, if anything is, though a former one may be answering."""
+    """What is wrong with the published build, if anything is, though a former one may be answering; or with where its
+    index lies."""
     try:
-        get_index()
+        get_index().build.index.check()
     except BuildError as error:
         return error
+    except VectorIndexError as error:
+        return BuildError(f"The index cannot answer: {error}")
     return _holder.error
 
 

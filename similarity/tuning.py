@@ -12,7 +12,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from similarity.calibration import LEAST_RECALL, exact_tenth, recall_of, sample_of
 from similarity.indexes import VectorIndex, VectorIndexError, get_engine
-from similarity.indexes.base import FLAT, Kept, Progress, silently
+from similarity.indexes.base import FLAT, EngineAway, Kept, Progress, silently
 from similarity.looks import Layout
 from similarity.vectors import Matrix, Vectors, in_chunks
 
@@ -57,19 +57,25 @@ def is_still_chosen(factory: str, count: int, dimension: int) -> bool:
 
 
 def tuned_index(
-    looks: Matrix | Vectors, layout: Layout, progress: Progress = silently, kept: Kept | None = None
+    looks: Matrix | Vectors,
+    layout: Layout,
+    progress: Progress = silently,
+    kept: Kept | None = None,
+    engine: type[VectorIndex] | None = None,
 ) -> tuple[VectorIndex, Tuning]:
     """An index over looks (n, dimension) whose recall@10 under the default mix is LEAST_RECALL or more.
 
     One that finds less than WANTED_RECALL searches harder, and where that does not help enough, an exact one takes its
-    place. `kept`: as `VectorIndex.build` has it. Raises
-    ImproperlyConfigured where the settings name a factory string that the engine has not.
+    place. `kept`: as `VectorIndex.build` has it. `engine`: another one than that of the settings, of the kind that
+    it chooses itself. Raises ImproperlyConfigured where the settings name a factory string that the engine has not.
     """
-    engine = get_engine()
     looks = in_chunks(looks)
-    chosen = chosen_factory(*looks.shape)
+    chosen = engine.choose(*looks.shape, allowed_bytes()) if engine else chosen_factory(*looks.shape)
+    engine = engine or get_engine()
     try:
         index = engine.build(looks, chosen, progress, kept)
+    except EngineAway:
+        raise
     except VectorIndexError as error:
         raise ImproperlyConfigured(f"SIMILARITY['INDEX']['FACTORY'] (VITRINE_INDEX): {error}") from error
     if index.exact or not index.count:
@@ -87,8 +93,9 @@ def tuned_index(
         "asked for: an exact one takes its place.",
         *(chosen, index.count, recall, LEAST_RECALL),
     )
+    index.forget()
     del index
-    return engine.build(looks, FLAT), Tuning(chosen, FLAT, None, 1.0, len(queries))
+    return engine.build(looks, FLAT, kept=kept), Tuning(chosen, FLAT, None, 1.0, len(queries))
 
 
 def allowed_bytes() -> int | None:

@@ -38,11 +38,17 @@ class VectorIndexError(Exception):
     """An engine refuses what it was asked or given; the message says why."""
 
 
+class EngineAway(VectorIndexError):
+    """The server that has the vectors does not answer."""
+
+
 class VectorIndex(ABC):
     """An immutable set of vectors, known by their positions 0 … count-1, searched by inner product."""
 
     file_name: ClassVar[str]
     """What `save` writes into a build's folder."""
+    sight_costs: ClassVar[int] = 20
+    """One look more that a search is asked for takes as long as looking at so many."""
     building_threads: ClassVar[int] = os.cpu_count() or 1
 
     @classmethod
@@ -74,6 +80,16 @@ class VectorIndex(ABC):
 
     @abstractmethod
     def save(self, folder: Path) -> None: ...
+
+    @classmethod  # noqa: B027
+    def discard(cls, folder: Path) -> None:
+        """Give back what `save` has noted in a folder that is about to go, where it lies elsewhere."""
+
+    def forget(self) -> None:  # noqa: B027
+        """Give back what lies elsewhere of an index that will not be saved."""
+
+    def check(self) -> None:  # noqa: B027
+        """Raises VectorIndexError where the index cannot answer at the moment."""
 
     @property
     def exact(self) -> bool:

@@ -15,7 +15,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from catalog.files import fsync, replace_file
+from catalog.files import free_bytes, fsync, replace_file
 from catalog.memory import prefault_memory
 from similarity.embedders.base import file_sha256
 from similarity.indexes.base import FLAT, Kept, Progress, VectorIndex, VectorIndexError, silently
@@ -39,8 +39,10 @@ LINKS_BYTES = 272
 UPPER_LEVELS = 1.02
 """Room for the links of a graph's upper levels, on which one vector in 32 stands, with half as many links each."""
 EF_CONSTRUCTION = 100
-SIGHT_A_HIT = 3
+SIGHT_A_HIT = 4
 """The least that a search keeps in sight for each look that is asked for."""
+MOST_PARTS = 1_000_000
+"""Lists, or indexes within an index, that a file may hold."""
 FIRST_EFFORT, MOST_EFFORT = 64, 512
 """How many of the nearest a search of a graph keeps in sight (`efSearch`)."""
 ARRAY_SHARE = 0.1
@@ -157,9 +159,14 @@ class FaissIndex(VectorIndex):
     def load(cls, folder: Path) -> Self:
         """Mapped, not read: processes share its pages, and it is open in milliseconds."""
         path = folder / cls.file_name
+        # Whoever opens a build has verified it. Should a file lie all the same, it asks for no more than it has:
+        # otherwise half a megabyte can ask for four gigabytes.
+        size = path.stat().st_size if path.is_file() else 0
+        faiss.set_deserialization_vector_byte_limit(size + 8)
+        faiss.set_deserialization_loop_limit(MOST_PARTS)
         try:
             index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
-        except RuntimeError as error:  # FAISS throws one kind for all, with its own source lines in it
+        except (RuntimeError, MemoryError) as error:  # FAISS throws one kind for all, with its own source lines in it
             raise VectorIndexError(f"FAISS cannot read {path}.") from error
         if index.metric_type != faiss.METRIC_INNER_PRODUCT:
             raise VectorIndexError(f"{path} does not compare by inner product.")
@@ -185,7 +192,8 @@ class FaissIndex(VectorIndex):
         try:
             faiss.write_index(self._index, str(path))
         except RuntimeError as error:
-            raise VectorIndexError(f"{path} cannot be written; is the disk full?") from error
+            left = free_bytes(folder) / 2**20
+            raise VectorIndexError(f"{path} cannot be written; is the disk full? {left:.1f} MiB are free.") from error
 
     @property
     def exact(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import lru_cache
 from typing import Any
 
 from django import template
@@ -11,8 +12,8 @@ from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.text import get_text_list
+from django.utils.translation import get_language, ngettext
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
 
 from catalog.templatetags.catalogue import card
 from similarity.forms import MODES, Panel
@@ -134,13 +135,18 @@ def chips(match: Match) -> list[tuple[str, str]]:
     if match.pinned:
         said.append(("pinned", _("chosen by the shop")))
     if match.same:
-        labels = get_text_list([label_name(name) for name in match.same], _("and"))
-        said.append(("same", _("same %(labels)s") % {"labels": labels}))
+        said.append(("same", _same_words(get_language(), match.same)))
     for own, other in match.different.values():
         said.append(("different", _("%(other)s, not %(own)s") % {"other": other, "own": own}))
     if match.more:
         said.append(("more", ngettext("%(n)d more like it", "%(n)d more like it", match.more) % {"n": match.more}))
     return said
+
+
+@lru_cache(maxsize=500)  # the same few on every card of every page, and made of a dozen translations each
+def _same_words(language: str | None, same: tuple[str, ...]) -> str:
+    labels = get_text_list([label_name(name) for name in same], _("and"))
+    return _("same %(labels)s") % {"labels": labels}
 
 
 @register.inclusion_tag("similarity/index_status.html", name="index_status", takes_context=True)

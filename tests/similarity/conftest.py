@@ -16,6 +16,9 @@ from catalog.models import Product
 from similarity import pipeline, products, serving
 from similarity.embedders import get_embedder
 from similarity.spaces import Space
+from tests.engines import VECTORS, need_milvus, quick_postgres, vectors_at
+from tests.milvus import Milvus, milvus
+from tests.postgres import Postgres
 
 RGB = tuple[int, int, int]
 AddProduct = Callable[..., Product]
@@ -73,6 +76,35 @@ def reds_and_blues(add_product: AddProduct) -> dict[str, Product]:
             "blue": (0, 0, 200),
         }.items()
     }
+
+
+@pytest.fixture(scope="session")
+def vector_server() -> Iterator[Postgres]:
+    """A PostgreSQL with pgvector that looks may lie in."""
+    with quick_postgres() as server:
+        yield server
+
+
+@pytest.fixture
+def in_postgres(db: None, vector_server: Postgres, django_db_blocker: Any, settings: Any) -> Iterator[None]:
+    """Looks that are built with pgvector lie there."""
+    with django_db_blocker.unblock(), vectors_at(vector_server.url):
+        settings.SIMILARITY = {**settings.SIMILARITY, "INDEX": {**settings.SIMILARITY["INDEX"], "DATABASE": VECTORS}}
+        yield
+
+
+@pytest.fixture(scope="session")
+def milvus_server() -> Iterator[Milvus]:
+    need_milvus()
+    with milvus() as server:
+        yield server
+
+
+@pytest.fixture
+def in_milvus(milvus_server: Milvus, settings: Any) -> None:
+    """Looks that are built with Milvus lie there."""
+    index = {**settings.SIMILARITY["INDEX"], "MILVUS": {"URI": milvus_server.uri, "TOKEN": ""}}
+    settings.SIMILARITY = {**settings.SIMILARITY, "INDEX": index}
 
 
 def embed_without_building() -> None:

@@ -184,7 +184,7 @@ def test_readiness_follows_the_index(client: Client, reds_and_blues: dict[str, P
     assert client.get("/healthz").status_code == 200
     assert client.get("/readyz").status_code == 503
     build_index()
-    assert client.get("/readyz").json() == {"ready": True, "trouble": {}}
+    assert client.get("/readyz").json() == {"ready": True, "trouble": {}, "degraded": {}}
     (builds_dir() / "CURRENT").write_text("nowhere")
     assert client.get("/readyz").status_code == 503
 

@@ -19,6 +19,7 @@ from similarity.indexes import faiss as faiss_engine
 from similarity.indexes.base import FLAT, Kept, Progress, exact_search, silently
 from similarity.indexes.faiss import COMPACT_GRAPH, GRAPH, FaissIndex
 from similarity.vectors import Matrix, Vectors, Whole, unit
+from tests.engines import MILVUS, PGVECTOR
 
 
 class Graph(FaissIndex):
@@ -39,13 +40,39 @@ ENGINES = [
     "similarity.indexes.exact.ExactIndex",
     "similarity.indexes.faiss.FaissIndex",
     f"{__name__}.Graph",
+    PGVECTOR,
+    f"{__name__}.PgGraph",
+    MILVUS,
 ]
 VECTORS = unit(np.random.default_rng(7).normal(size=(300, 16)))
 
 
+def pg_graph() -> type[VectorIndex]:
+    """What large catalogues get in PostgreSQL; its driver need not be there."""
+    from similarity.indexes import pgvector
+
+    class PgGraph(pgvector.PgVectorIndex):
+        @classmethod
+        def build(
+            cls,
+            vectors: Matrix | Vectors,
+            factory: str = pgvector.PgVectorIndex.graph,
+            progress: Progress = silently,
+            kept: Kept | None = None,
+        ) -> Self:
+            return super().build(vectors, factory, progress, kept)
+
+    return PgGraph
+
+
 @pytest.fixture(params=ENGINES)
 def engine(request: pytest.FixtureRequest) -> type[VectorIndex]:
-    return get_engine(request.param)
+    """Each engine whose server can be had."""
+    if request.param == MILVUS:
+        request.getfixturevalue("in_milvus")
+    if request.param in (PGVECTOR, f"{__name__}.PgGraph"):
+        request.getfixturevalue("in_postgres")
+    return pg_graph() if request.param == f"{__name__}.PgGraph" else get_engine(request.param)
 
 
 def test_it_finds_what_the_oracle_finds(engine: type[VectorIndex]) -> None:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from django.conf import settings
+from django.test import override_settings
 from numpy.typing import NDArray
 
 from similarity import planning
 from similarity.cells import Cells
+from similarity.indexes import VectorIndex, get_engine
 from similarity.indexes.exact import ExactIndex
 from similarity.indexes.faiss import GRAPH, FaissIndex
 from similarity.planning import Found, Selection, least_slack
 from similarity.vectors import Matrix, unit
+from tests.engines import PGVECTOR, VECTORS, vectors_at
 
 COUNT, CENTRES, PER_CELL = 40_000, 12, 100
 K = 10
@@ -25,7 +30,7 @@ class Clustered:
 
     looks: Matrix
     centre: NDArray[np.int64]
-    index: FaissIndex
+    index: VectorIndex
     cells: Cells
     slack: float
 
@@ -44,9 +49,28 @@ class Clustered:
             ways.add(found.plan.how)
         return float(np.mean(shares)), ways
 
+    def went(self, ways: set[str], wanted: set[str]) -> bool:
+        """Whether all went the ways that are best. Other engines' graphs come out another one each time, and a question
+        more or less may find too few in them: of those, what is found counts and not how."""
+        return ways <= wanted or not isinstance(self.index, FaissIndex)
 
-@pytest.fixture(scope="module")
-def clustered() -> Clustered:
+
+@pytest.fixture(scope="module", params=["faiss", "pgvector"])
+def clustered(request: pytest.FixtureRequest) -> Iterator[Clustered]:
+    """In each engine that has a graph."""
+    if request.param == "faiss":
+        yield in_engine(FaissIndex, GRAPH)
+        return
+    server = request.getfixturevalue("vector_server")
+    there = {**settings.SIMILARITY, "INDEX": {**settings.SIMILARITY["INDEX"], "DATABASE": VECTORS}}
+    unblocked = request.getfixturevalue("django_db_blocker").unblock()
+    with unblocked, vectors_at(server.url), override_settings(SIMILARITY=there):
+        given = in_engine(get_engine(PGVECTOR), "HNSW16")
+        assert given.index.harder()  # as `similarity.tuning` would have it: to 96
+        yield given
+
+
+def in_engine(engine: type[VectorIndex], factory: str) -> Clustered:
     random = np.random.default_rng(3)
     centre = np.sort(random.integers(0, CENTRES, COUNT))
     centres = np.eye(CENTRES, 24, dtype=np.float32)[centre]
@@ -55,7 +79,7 @@ def clustered() -> Clustered:
     order = np.lexsort((looks[:, -1], centre))
     looks, centre = looks[order], centre[order]
     cells = cells_of(looks)
-    index = FaissIndex.build(looks, GRAPH)
+    index = engine.build(looks, factory)
     slack = least_slack(index, cells, [looks[random.permutation(COUNT)[:64]]])[0]
     assert slack is not None
     return Clustered(looks, centre, index, cells, slack)
@@ -88,14 +112,15 @@ def test_a_share_strewn_among_the_others(clustered: Clustered, share: float, way
     inside = np.random.default_rng(1).random(COUNT) < share
     recall, ways = clustered.recall(some_queries(clustered, np.ones(COUNT, bool)), inside)
     assert recall >= 0.99
-    assert way in ways <= {way, "one-by-one"}  # the latter where too few turned up
+    assert way in ways
+    assert clustered.went(ways, {way, "one-by-one"})  # the latter where too few turned up
 
 
 def test_a_question_from_within_what_it_is_narrowed_to(clustered: Clustered) -> None:
     inside = clustered.centre < 10
     recall, ways = clustered.recall(some_queries(clustered, inside), inside)
     assert recall >= 0.99
-    assert ways == {"graph-then-filter"}
+    assert clustered.went(ways, {"graph-then-filter"})
 
 
 def test_a_question_from_outside_finds_the_nearest_all_the_same(clustered: Clustered) -> None:
@@ -103,7 +128,8 @@ def test_a_question_from_outside_finds_the_nearest_all_the_same(clustered: Clust
     assert inside.sum() > planning.FEW
     recall, ways = clustered.recall(some_queries(clustered, clustered.centre == 0), inside)
     assert recall >= 0.99
-    assert ways <= {"range", "cells"}
+    assert ways & {"range", "cells"}
+    assert clustered.went(ways, {"range", "cells"})
 
 
 def test_from_outside_and_with_gaps_the_cells_are_gone_through(clustered: Clustered) -> None:
@@ -111,7 +137,8 @@ def test_from_outside_and_with_gaps_the_cells_are_gone_through(clustered: Cluste
     query = clustered.looks[0]
     recall, ways = clustered.recall(some_queries(clustered, clustered.centre == 0), inside)
     assert recall >= 0.99
-    assert ways == {"cells"}
+    assert "cells" in ways
+    assert clustered.went(ways, {"cells"})
     plan = clustered.ask(query, inside).plan
     assert plan.instead_of == "graph-then-filter"
     assert "lies outside" in plan.why

@@ -11,11 +11,12 @@ from django.core.management.base import BaseCommand
 from django.template.defaultfilters import filesizeformat
 
 from similarity.builds import BuildError, Manifest, verify
+from similarity.indexes import engine_name
 from similarity.management.arguments import told_in_a_sentence
 from similarity.publishing import StoredBuild, remove_build, roll_back, stored_builds, use_build
 
-COLUMNS = ("", "NAME", "MODEL", "LOOKS", "DIMENSIONS", "CREATED (UTC)", "SIZE", "ID")
-NUMBERS = {3, 4, 6}
+COLUMNS = ("", "NAME", "MODEL", "LOOKS", "DIMENSIONS", "ENGINE", "CREATED (UTC)", "SIZE", "ID")
+NUMBERS = {3, 4, 7}
 
 
 class Command(BaseCommand):
@@ -99,6 +100,7 @@ def _cells(build: StoredBuild) -> tuple[str, ...]:
         made.model,
         str(made.count),
         str(made.dimension),
+        engine_name(made.engine),
         f"{made.created_at:%Y-%m-%d %H:%M}",
         filesizeformat(build.size).replace("\xa0", " "),
         made.id,
