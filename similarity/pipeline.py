@@ -86,7 +86,7 @@ def embed(work: Work, embedders: Mapping[str, Embedder], writers: Mapping[str, S
     under_way: deque[_UnderWay] = deque()
     with ThreadPoolExecutor(DECODERS, thread_name_prefix="decode") as pool:
         prepared = _prepare_ahead(pool, work, embedders)
-        while batch := list(islice(prepared, _batch_size(embedders))):
+        while batch := list(islice(prepared, batch_size(embedders))):
             under_way.append(_submit(batch, embedders))
             if len(under_way) >= max(embedder.lanes for embedder in embedders.values()):
                 yield _write(under_way.popleft(), work, embedders, writers)
@@ -94,7 +94,7 @@ def embed(work: Work, embedders: Mapping[str, Embedder], writers: Mapping[str, S
             yield _write(under_way.popleft(), work, embedders, writers)
 
 
-def _batch_size(embedders: Mapping[str, Embedder]) -> int:
+def batch_size(embedders: Mapping[str, Embedder]) -> int:
     return max(embedder.batch for embedder in embedders.values())
 
 
@@ -105,7 +105,7 @@ def calibrate(work: Work, embedders: Mapping[str, Embedder]) -> None:
     def images() -> Iterator[Image.Image]:
         for _, path in products.picture_paths(work.pictures.rows[some]):
             with contextlib.suppress(ImageError):
-                yield open_rgb(path, _decoded_px(embedders))
+                yield open_rgb(path, decoded_px(embedders))
 
     for embedder in embedders.values():
         embedder.calibrate(images())
@@ -121,7 +121,7 @@ class _UnderWay:
     parts: dict[str, tuple[list[int], Future[NDArray[np.float32]]]]
 
 
-def _submit(batch: list[_Prepared], embedders: Mapping[str, Embedder]) -> _UnderWay:
+def _submit(batch: list[Prepared], embedders: Mapping[str, Embedder]) -> _UnderWay:
     parts = {}
     for part, embedder in embedders.items():
         lacking = [item for item in batch if part in item.arrays]
@@ -132,10 +132,27 @@ def _submit(batch: list[_Prepared], embedders: Mapping[str, Embedder]) -> _Under
 
 
 def _write(done: _UnderWay, work: Work, embedders: Mapping[str, Embedder], writers: Mapping[str, SpaceWriter]) -> Batch:
-    for part, (at, future) in done.parts.items():
-        vectors = embedders[part].vectors(future.result())
-        rows, digests = work.pictures.rows[at], work.pictures.digests[at]
-        writers[part].append(rows, digests, vectors, embedders[part].computed_by)
+    embedded = {
+        part: (at, embedders[part].vectors(future.result()), embedders[part].computed_by)
+        for part, (at, future) in done.parts.items()
+    }
+    return write(Embedded(done.size, done.unreadable, embedded), work, writers)
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """What was made of `size` pictures: positions in the work of those that cannot be read, and why; for each part the
+    positions (n,), the vectors (n, dimension), and what has computed them."""
+
+    size: int
+    unreadable: dict[int, str]
+    parts: dict[str, tuple[list[int], NDArray[np.float32], str]]
+
+
+def write(done: Embedded, work: Work, writers: Mapping[str, SpaceWriter]) -> Batch:
+    """Append it to the spaces; it is on the disk when this returns."""
+    for part, (at, vectors, computed_by) in done.parts.items():
+        writers[part].append(work.pictures.rows[at], work.pictures.digests[at], vectors, computed_by)
     if done.unreadable:
         rows = work.pictures.rows
         products.note_unreadable({int(rows[at]): reason for at, reason in done.unreadable.items()})
@@ -143,7 +160,7 @@ def _write(done: _UnderWay, work: Work, embedders: Mapping[str, Embedder], write
 
 
 @dataclass(frozen=True)
-class _Prepared:
+class Prepared:
     """The picture at position `at` of the work, prepared for each part that lacks it; for none if unreadable."""
 
     at: int
@@ -151,25 +168,16 @@ class _Prepared:
     trouble: str = ""
 
 
-def _prepare_ahead(pool: ThreadPoolExecutor, work: Work, embedders: Mapping[str, Embedder]) -> Iterator[_Prepared]:
+def _prepare_ahead(pool: ThreadPoolExecutor, work: Work, embedders: Mapping[str, Embedder]) -> Iterator[Prepared]:
     """Prepared pictures in order, a bounded number of them ahead of whoever takes them."""
-    shorter_px = _decoded_px(embedders)
-
-    def prepare(at: int, path: Path) -> _Prepared:
-        try:
-            image = open_rgb(path, shorter_px)
-        except ImageError as error:
-            logger.warning("The picture %s cannot be embedded: %s", path, error)
-            return _Prepared(at, {}, str(error))
-        return _Prepared(
-            at, {part: embedder.prepare(image) for part, embedder in embedders.items() if work.missing[part][at]}
-        )
-
-    waiting: deque[Future[_Prepared]] = deque()
+    shorter_px = decoded_px(embedders)
+    missing = work.missing
+    waiting: deque[Future[Prepared]] = deque()
     try:
         for at, path in products.picture_paths(work.pictures.rows):
-            waiting.append(pool.submit(prepare, at, path))
-            if len(waiting) >= AHEAD * _batch_size(embedders):
+            lacking = {part: embedder for part, embedder in embedders.items() if missing[part][at]}
+            waiting.append(pool.submit(prepare, at, path, lacking, shorter_px))
+            if len(waiting) >= AHEAD * batch_size(embedders):
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
@@ -178,7 +186,17 @@ def _prepare_ahead(pool: ThreadPoolExecutor, work: Work, embedders: Mapping[str,
             future.cancel()
 
 
-def _decoded_px(embedders: Mapping[str, Embedder]) -> int | None:
+def prepare(at: int, path: Path, lacking: Mapping[str, Embedder], shorter_px: int | None) -> Prepared:
+    """Decode a picture, once, and make ready what each of the embedders is to see."""
+    try:
+        image = open_rgb(path, shorter_px)
+    except ImageError as error:
+        logger.warning("The picture %s cannot be embedded: %s", path, error)
+        return Prepared(at, {}, str(error))
+    return Prepared(at, {part: embedder.prepare(image) for part, embedder in lacking.items()})
+
+
+def decoded_px(embedders: Mapping[str, Embedder]) -> int | None:
     """The shorter side that decoding may stop at: twice what is asked for keeps the neighbours (see docs)."""
     wanted = [embedder.shorter_px for embedder in embedders.values()]
     return None if None in wanted else 2 * max(px for px in wanted if px is not None)

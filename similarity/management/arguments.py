@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import CommandError
 from django.db import DatabaseError
+from tqdm import tqdm
 
+from catalog.no_room import is_no_room, sentence
+from similarity.backups import Copy
 from similarity.builds import BuildError
 from similarity.embedders import EmbedderError
 from similarity.indexes import VectorIndexError
@@ -76,6 +80,18 @@ def label_value(text: str) -> tuple[str, str]:
     return name, value
 
 
+def files_bar(verb: str) -> Callable[[Iterable[Copy], int], Iterable[Copy]]:
+    """A bar on a terminal, silence in a pipe."""
+
+    def show(copies: Iterable[Copy], total: int) -> Iterable[Copy]:
+        bar: Iterable[Copy] = tqdm(
+            copies, desc=verb, total=total, file=sys.stderr, disable=None, unit=" files", dynamic_ncols=True
+        )
+        return bar
+
+    return show
+
+
 @contextmanager
 def told_in_a_sentence() -> Iterator[None]:
     """What an operator can mend becomes a CommandError; Ctrl-C ends with the exit code that shells expect."""
@@ -93,11 +109,13 @@ def told_in_a_sentence() -> Iterator[None]:
         raise CommandError(str(error)) from error
     except ImproperlyConfigured as error:
         raise CommandError(f"The settings are not right: {error}") from error
-    except DatabaseError as error:
-        raise CommandError(
-            f"The database cannot be used ({error}). Is it migrated? python manage.py migrate"
-        ) from error
-    except OSError as error:
+    except (DatabaseError, OSError) as error:
+        if is_no_room(error):
+            raise CommandError(sentence(error)) from error
+        if isinstance(error, DatabaseError):
+            raise CommandError(
+                f"The database cannot be used ({error}). Is it migrated? python manage.py migrate"
+            ) from error
         raise CommandError(f"{error.filename or 'A file'} cannot be used: {error.strerror or error}") from error
     except KeyboardInterrupt:
         raise CommandError(

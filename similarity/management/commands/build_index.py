@@ -16,6 +16,7 @@ from similarity.management.arguments import told_in_a_sentence
 from similarity.maps.building import map_is_behind
 from similarity.pipeline import Batch
 from similarity.reports import report_on, stored_report
+from similarity.runners.base import RUNNERS, Runner
 
 
 class Command(BaseCommand):
@@ -41,6 +42,13 @@ class Command(BaseCommand):
             "--hold", action="store_true", help="Store the build and do not publish it: `builds --use NAME` does."
         )
         parser.add_argument("--full", action="store_true", help="Embed every picture anew.")
+        parser.add_argument(
+            "--runner",
+            choices=RUNNERS,
+            default="local",
+            help="Where pictures are embedded: here, or by Ray on many machines.",
+        )
+        parser.add_argument("--address", help="Ray's, as 10.0.0.1:6379; without it, a cluster of this machine alone.")
         parser.add_argument("--no-report", action="store_true", help="Do not judge what was built.")
         parser.add_argument("--json", action="store_true", help="Print one JSON object at the end.")
 
@@ -54,6 +62,7 @@ class Command(BaseCommand):
                     full=options["full"],
                     progress=_progress_bar,
                     indexing=lambda done, total: _advance(bar, done, total),
+                    runner=Runner(options["runner"], options["address"]),
                 )
             self.stdout.write(json.dumps(report.to_json()) if options["json"] else _summary(report))
             unjudged = report.changed or stored_report(report.index) is None

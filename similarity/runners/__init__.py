@@ -1,0 +1,1 @@
+"""Where pictures are embedded: on this machine, or on many."""
