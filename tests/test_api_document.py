@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import schemathesis
 from django.core.cache import cache
+from django.core.signals import request_finished, request_started
+from django.core.wsgi import get_wsgi_application
+from django.db import close_old_connections
 from hypothesis import HealthCheck, settings
 
 from catalog.models import ApiKey, Product
-from config.wsgi import application
 from similarity import serving
 from similarity.building import build_index
 from tests.similarity.conftest import give_picture, png, toy_model  # noqa: F401  (a fixture)
@@ -38,12 +41,24 @@ def stock() -> None:
 
 
 api = schemathesis.openapi.from_wsgi(
-    "/api/schema/?format=json", application, config=schemathesis.Config.from_dict(CONFIG)
+    "/api/schema/?format=json", get_wsgi_application(), config=schemathesis.Config.from_dict(CONFIG)
 )
 
 
 @pytest.fixture
-def key(db: None, toy_model: None) -> str:  # noqa: F811
+def one_transaction() -> Iterator[None]:
+    """The server's end of a request closes connections, and with them the test's transaction; as Django's own client
+    does, it is told not to."""
+    signals = (request_started, request_finished)
+    for signal in signals:
+        signal.disconnect(close_old_connections)
+    yield
+    for signal in signals:
+        signal.connect(close_old_connections)
+
+
+@pytest.fixture
+def key(one_transaction: None, db: None, toy_model: None) -> str:  # noqa: F811
     """A key for everything, where there is something to ask for."""
     cache.clear()
     stock()
