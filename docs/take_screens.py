@@ -72,6 +72,8 @@ def served(data_dir: Path) -> Iterator[str]:
         "VITRINE_DATA_DIR": str(data_dir),
         "DJANGO_SUPERUSER_PASSWORD": USER,
         "DJANGO_DEBUG": "0",
+        "DJANGO_SECRET_KEY": "of the screenshots, " * 5,
+        "DJANGO_ALLOWED_HOSTS": "127.0.0.1,localhost",
     }
 
     def manage(*arguments: str) -> None:
