@@ -174,9 +174,9 @@ def near_groups(
     return np.array([root(int(name)) for name in names], dtype=np.int64)
 
 
-def sample_of(count: int) -> NDArray[np.int64]:
-    """Positions of the looks that are asked with, the same each time."""
-    return np.random.default_rng(0).permutation(count)[: QUERIES if count <= MANY else QUERIES_OF_MANY]
+def sample_of(count: int, most: int = 0) -> NDArray[np.int64]:
+    """Positions of the looks that are asked with, the same each time: `most`, or as many as calibrating takes."""
+    return np.random.default_rng(0).permutation(count)[: most or (QUERIES if count <= MANY else QUERIES_OF_MANY)]
 
 
 def exact_tenth(queries: Matrix, index: VectorIndex) -> NDArray[np.float32]:

@@ -7,7 +7,9 @@ are, where they lie, and how far from them the question is:
 - of many, the graph's nearest are taken and the others among them left out, which is as true as the graph is, whatever
   the chosen ones have in common: as long as enough of them turn up;
 - where too few do (a shoe asked among shirts), the cells of the build are gone through, the most promising first, until
-  no other one promises anything better. A graph that is let pass over what may not answer never comes near such ones.
+  no other one promises anything better. A graph that is let pass over what may not answer never comes near such ones;
+- a graph now and then loses its way and comes back with what lies somewhere else (a shoe's nearest are all shirts).
+  What it found is worse then than something that is known to be there, and the cells are gone through as well.
 
 Pure NumPy, over any engine. Source of the cells' order: the ball bound of metric trees (Omohundro, "Five balltree
 construction algorithms", 1989), with a measured slack in place of the radius, which in many dimensions bounds nothing.
@@ -41,6 +43,8 @@ before it counts as too few."""
 FIRST_LOOKS = 2048
 """Looks in the first cells that are gone through; each further round has twice as many."""
 UNMEASURED_SLACK = 1.0
+LOST_BY = 1e-3
+"""What a score may be below one that is known to be there; compact indexes round."""
 SLACK_MARGIN = 1.2
 """How much more slack a search takes than was measured, by a few hundred questions of a sample: with none, 300,000
 looks of two kinds of invented products lost .019 of their nearest; with .15, .007; with .3, nothing."""
@@ -129,15 +133,17 @@ def search(
     *,
     exactly: bool = False,
     slack: float | None = None,
+    known: float | None = None,
 ) -> Found:
     """The k nearest to a query (dimension,) of all looks, or of the selected ones.
 
     `exactly`: also where the graph alone would lose too much. `slack`: what was measured (`least_slack`) for such
-    queries; None where it was not. Raises VectorIndexError as the index does.
+    queries; None where it was not. `known`: the score of a look that is in the index, such as that of the product asked
+    with. Raises VectorIndexError as the index does.
     """
     everything = index.count
     if selection is None or selection.count == everything:
-        return _unfiltered(index, cells, query, k, exactly, slack)
+        return _unfiltered(index, cells, query, k, exactly, slack, known)
     chosen = selection.count
     if not chosen:
         nothing = Plan("one-by-one", "nothing is selected", 0, everything)
@@ -155,10 +161,14 @@ def search(
             return _one_by_one(index, query, k, selection, "they lie side by side")
         why = f"one in {1 / selection.share:.0f} is selected, too few for the graph"
         return _by_cells(index, cells, query, k, selection, slack, why)
-    found = _filtered(index, query, k, selection, min(sight, everything))
-    if len(found.positions) == k:
+    positions, scores = index.search(query[np.newaxis], min(sight, everything))
+    found = _selected_among(positions[0], scores[0], k, selection, everything)
+    if _is_lost(cells, query, scores[0], known):
+        why = _LOST
+    elif len(found.positions) == k:
         return found
-    why = f"of the {sight} nearest only {len(found.positions)} are selected: the question lies outside of them"
+    else:
+        why = f"of the {sight} nearest only {len(found.positions)} are selected: the question lies outside of them"
     if chosen <= FEW or (chosen <= MANY and selection.side_by_side):
         second = _one_by_one(index, query, k, selection, why)
     else:
@@ -173,16 +183,39 @@ def _unfiltered(
     k: int,
     exactly: bool,
     slack: float | None,
+    known: float | None,
+) -> Found:
+    if exactly and not index.exact:
+        return _all_without_the_graph(index, cells, query, k, slack, "the graph loses too much under this mix")
+    positions, scores = index.search(query[np.newaxis], k)
+    plan = _plan_of_all(index.exact, index.count)
+    if not index.exact and _is_lost(cells, query, scores[0], known):
+        second = _all_without_the_graph(index, cells, query, k, slack, _LOST)
+        return replace(second, plan=replace(second.plan, instead_of=plan.how))
+    return Found(positions[0], scores[0], plan)
+
+
+def _all_without_the_graph(
+    index: VectorIndex, cells: Cells | None, query: NDArray[np.float32], k: int, slack: float | None, why: str
 ) -> Found:
     everything = index.count
-    if exactly and not index.exact:
-        why = "the graph loses too much under this mix"
-        if cells is not None and slack is not None:
-            return _by_cells(index, cells, query, min(k, everything), None, slack, why)
-        positions, scores = index.search_exactly(query, k)
-        return Found(positions[0], scores[0], Plan("everything", why, everything, everything, everything))
-    positions, scores = index.search(query[np.newaxis], k)
-    return Found(positions[0], scores[0], _plan_of_all(index.exact, everything))
+    if cells is not None and slack is not None:
+        return _by_cells(index, cells, query, min(k, everything), None, slack, why)
+    positions, scores = index.search_exactly(query, k)
+    return Found(positions[0], scores[0], Plan("everything", why, everything, everything, everything))
+
+
+_LOST = "the graph lost its way: what it found is worse than what is known to be there"
+
+
+def _is_lost(cells: Cells | None, query: NDArray[np.float32], scores: NDArray[np.float32], known: float | None) -> bool:
+    """Whether the nearest that the graph found is worse than one that there is: what is `known`, or the best look of
+    the cell whose mean is nearest, which is no worse than that mean."""
+    if known is None:
+        if cells is None or not len(cells.centroids):
+            return False
+        known = float((cells.centroids @ query).max())
+    return not len(scores) or float(scores[0]) < known - LOST_BY
 
 
 @lru_cache(maxsize=8)
@@ -197,12 +230,13 @@ def _sight(k: int, share: float) -> int:
     return math.ceil((k + SPARE * math.sqrt(k * (1 - share))) / share)
 
 
-def _filtered(index: VectorIndex, query: NDArray[np.float32], k: int, selection: Selection, sight: int) -> Found:
-    positions, scores = index.search(query[np.newaxis], sight)
-    wanted = np.flatnonzero(selection.inside[positions[0]])[:k]
-    why = f"enough of the {sight} nearest are selected"
-    plan = Plan("graph-then-filter", why, selection.count, index.count)
-    return Found(positions[0][wanted], scores[0][wanted], plan)
+def _selected_among(
+    positions: Positions, scores: NDArray[np.float32], k: int, selection: Selection, everything: int
+) -> Found:
+    """The best k of the graph's nearest that are selected, if there are so many."""
+    wanted = np.flatnonzero(selection.inside[positions])[:k]
+    why = f"enough of the {len(positions)} nearest are selected"
+    return Found(positions[wanted], scores[wanted], Plan("graph-then-filter", why, selection.count, everything))
 
 
 def _one_by_one(index: VectorIndex, query: NDArray[np.float32], k: int, selection: Selection, why: str) -> Found:

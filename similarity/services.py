@@ -24,7 +24,6 @@ from similarity.products import Product
 from similarity.refining import RAW, Refinement, Relaxed, Wishes, diversified, leaders, nearly_same, rungs
 from similarity.serving import Chosen, LiveIndex, get_index, serving_error
 from similarity.timing import EMBED_S, SEARCH_S
-from similarity.vectors import digest_matrix
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -140,7 +139,7 @@ def similar_to(
     live = live_index()
     mix, unknown = live.build.layout.usable_mix(mix)
     choices = curating.choices_for(product) if curated else curating.NONE
-    look = _look_of(live, product)
+    look, is_built = _look_of(live, product)
     question = _Question(
         np.zeros(live.build.layout.dimension, np.float32) if look is None else look,
         k,
@@ -151,6 +150,7 @@ def similar_to(
         product.product_id,
         pinned=tuple(other for other in choices.pinned if other.is_visible)[:k],
         hidden=choices.hidden,
+        is_built=is_built,
     )
     if look is None:
         answer = Answer(product.product_id, (), mix, unknown, waiting=product.embedding_row is not None)
@@ -170,14 +170,15 @@ def compare(product: Product, other: Product, mix: Mix | None = None) -> Answer:
     for one in (product, other):
         if one.embedding_row is None:
             raise NothingToCompare(gettext("The product %(id)s has no picture.") % {"id": one.product_id})
-        if (look := _look_of(live, one)) is None:
+        look, _ = _look_of(live, one)
+        if look is None:
             said = gettext("The picture of %(id)s is new and waits for the index to be built again.")
             raise NothingToCompare(said % {"id": one.product_id})
         missing += tuple(part for part in layout.missing_parts(look) if mix[part] and part not in missing)
         looks.append(look)
     query = looks[0] * layout.query_weights(mix)
     parts = {name: float(values[0]) for name, values in layout.contributions(query, looks[1][np.newaxis]).items()}
-    match = Match(other, float(query @ looks[1]), parts, **_agreement(_labels_of(product), other))
+    match = Match(other, float(query @ looks[1]), parts, *_agreement(_labels_of(product), other))
     return Answer(product.product_id, (match,), mix, missing)
 
 
@@ -197,7 +198,7 @@ def similar_to_several(
     mix, unknown = live.build.layout.usable_mix(mix)
     means = []
     for some in (like, unlike):
-        looks = [look for product in some if (look := _look_of(live, product)) is not None]
+        looks = [look for product in some if (look := _look_of(live, product)[0]) is not None]
         means.append(np.mean(looks, axis=0) if looks else np.zeros(live.build.layout.dimension, np.float32))
     look = np.asarray(means[0] - UNLIKE_WEIGHT * means[1], dtype=np.float32)
     if means[1].any():
@@ -205,11 +206,12 @@ def similar_to_several(
     return _answer(live, _Question(look, k, mix, unknown, refinement, tuple(like), unlike=tuple(unlike)))
 
 
-def _look_of(live: LiveIndex, product: Product) -> NDArray[np.float32] | None:
+def _look_of(live: LiveIndex, product: Product) -> tuple[NDArray[np.float32] | None, bool]:
+    """As `LiveIndex.look_of`."""
     if product.embedding_row is None:
-        return None
+        return None, False
     try:
-        return live.look_of(product.embedding_row, digest_matrix([product.image_sha256])[0])
+        return live.look_of(product.embedding_row, product.image_sha256)
     except VectorIndexError as error:
         raise SimilarityUnavailable(f"The index cannot answer: {error}") from error
 
@@ -264,7 +266,7 @@ class _Question:
     """What is looked for: `look` (dimension,), how it is to be compared, and what is done with what is found.
 
     `like` and `unlike` are the products asked with; none of them is an answer, and no `hidden` one. `product_id` is the
-    one product's. `pinned` are answers in any case, and no more than k.
+    one product's. `pinned` are answers in any case, and no more than k. `is_built`: the look is one of the build's.
     """
 
     look: NDArray[np.float32]
@@ -277,6 +279,7 @@ class _Question:
     unlike: tuple[Product, ...] = ()
     pinned: tuple[Product, ...] = ()
     hidden: tuple[Product, ...] = ()
+    is_built: bool = False
 
     @property
     def excluded(self) -> frozenset[int]:
@@ -293,7 +296,7 @@ def _answer(live: LiveIndex, question: _Question) -> Answer:
     if isinstance(min_score, str):  # measured for one look; the mean of several is like nothing as much
         several = len(question.like) + len(question.unlike) > 1
         min_score = None if several else live.build.calibration.cutoff(mix)
-    return _search(live, query, question, Answer(question.product_id, (), mix, missing, min_score=min_score))
+    return _search(live, query, question, missing, min_score)
 
 
 @dataclass(eq=False, slots=True)  # not frozen: a dozen are made for every page, and freezing takes most of that time
@@ -310,8 +313,14 @@ class _Candidate:
 
 
 @SEARCH_S.time()
-def _search(live: LiveIndex, query: NDArray[np.float32], question: _Question, answer: Answer) -> Answer:
-    """The answer with its matches: those that fulfil all wishes, then what is left of these, until there are k."""
+def _search(
+    live: LiveIndex,
+    query: NDArray[np.float32],
+    question: _Question,
+    missing: tuple[str, ...],
+    min_score: float | None,
+) -> Answer:
+    """Those that fulfil all wishes, then what is left of these, until there are k."""
     refinement, k, pinned = question.refinement, question.k, len(question.pinned)
     wishes, unheard = _wishes(question)
     candidates = _pinned(live, query, question)
@@ -321,7 +330,7 @@ def _search(live: LiveIndex, query: NDArray[np.float32], question: _Question, an
         seen = question.excluded | {each.product.pk for each in candidates}
         narrowed = remaining or refinement.words or refinement.among is not None
         chosen = _chosen(live, remaining, refinement) if narrowed else None
-        rung = _Rung(len(ladder), chosen, seen, answer.min_score)
+        rung = _Rung(len(ladder), chosen, seen, min_score)
         ladder.append(relaxed)
         candidates, led = _candidates(live, query, question, rung, candidates, plans)
         if not refinement.relax or _count_leaders(led) >= k:
@@ -338,7 +347,8 @@ def _search(live: LiveIndex, query: NDArray[np.float32], question: _Question, an
         more = (np.bincount(led, minlength=len(led))[shown] - 1).tolist()
     matches = _matches(live, query, question, found, more)
     last = max((each.rung for each in found), default=0)
-    return replace(answer, matches=matches, relaxed=(*unheard, *ladder[last]), plans=tuple(plans))
+    relaxed = (*unheard, *ladder[last])
+    return Answer(question.product_id, matches, question.mix, missing, False, relaxed, min_score, tuple(plans))
 
 
 def _chosen(live: LiveIndex, wishes: Wishes, refinement: Refinement) -> Chosen:
@@ -357,7 +367,7 @@ def _pinned_alone(live: LiveIndex, question: _Question, answer: Answer) -> Answe
 def _pinned(live: LiveIndex, query: NDArray[np.float32], question: _Question) -> list[_Candidate]:
     candidates = []
     for product in question.pinned:
-        look = _look_of(live, product)
+        look, _ = _look_of(live, product)
         score = None if look is None else float(look @ query)
         candidates.append(_Candidate(product, score, np.zeros_like(query) if look is None else look, rung=0))
     return candidates
@@ -375,14 +385,15 @@ def _matches(
     contributions = live.build.layout.contributions(query, looks)
     names, parts = tuple(contributions), np.array([*contributions.values()]).T.tolist()
     labels = _labels_of(question.like[0]) if question.product_id else []
+    pinned = len(question.pinned)
     return tuple(
         Match(
-            product=each.product,
-            score=each.score,
-            parts={} if each.score is None else dict(zip(names, parts[at], strict=True)),
-            **(_agreement(labels, each.product) if question.product_id else {}),
-            more=more[at],
-            pinned=at < len(question.pinned),
+            each.product,
+            each.score,
+            {} if each.score is None else dict(zip(names, parts[at], strict=True)),
+            *_agreement(labels, each.product),
+            more[at],
+            at < pinned,
         )
         for at, each in enumerate(found)
     )
@@ -428,11 +439,12 @@ def _candidates(
     only those that visitors may see are asked for.
     """
     exactly, slack = live.build.calibration.way_of(question.mix)
+    known = float(question.look @ query) if question.is_built else None
     k, chosen = question.k, rung.chosen
     reach = (DIVERSE_AMONG if question.refinement.diversity else 1) * k + MARGIN + len(rung.seen)
     while True:
         try:
-            hits = live.search(query, reach, chosen, exactly=exactly, slack=slack)
+            hits = live.search(query, reach, chosen, exactly=exactly, slack=slack, known=known)
         except VectorIndexError as error:
             raise SimilarityUnavailable(f"The index cannot answer: {error}") from error
         plans.append(hits.plan)
@@ -502,16 +514,17 @@ def _labels_of(product: Product) -> list[tuple[str, str]]:
     return [(label, value) for label in COMPARED if (value := getattr(product, label))]
 
 
-def _agreement(labels: Sequence[tuple[str, str]], match: Product) -> dict[str, Any]:
+def _agreement(labels: Sequence[tuple[str, str]], match: Product) -> tuple[tuple[str, ...], dict[str, tuple[str, str]]]:
     """Where the labels of the product asked for and those of a match agree, and where they do not."""
-    same, different = [], {}
+    same: tuple[str, ...] = ()
+    different = {}
     for label, one in labels:
         other = getattr(match, label)
         if one == other:
-            same.append(label)
+            same += (label,)
         elif other:
             different[label] = (one, other)
-    return {"same": tuple(same), "different": different}
+    return same, different
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,9 @@ logger = logging.getLogger(__name__)
 AUTO = "auto"
 MEMORY_SHARE = 0.5
 WANTED_RECALL = 0.995
-"""What an approximate index is made to find where it can, measured by few enough looks that .99 of all is certain."""
+"""What an approximate index is made to find where it can, so that .99 is certain, by however many looks it is asked."""
+ASKED = 512
+"""Looks that the index is asked with: what they find is within .001 of what all would (one standard error)."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ def tuned_index(
         raise ImproperlyConfigured(f"SIMILARITY['INDEX']['FACTORY'] (VITRINE_INDEX): {error}") from error
     if index.exact or not index.count:
         return index, Tuning(chosen, chosen, None, 1.0, 0)
-    queries: Matrix = index.reconstruct(sample_of(index.count)) * layout.query_weights(layout.default_mix)
+    queries: Matrix = index.reconstruct(sample_of(index.count, ASKED)) * layout.query_weights(layout.default_mix)
     queries = queries[queries.any(axis=1)]
     tenth = exact_tenth(queries, index)
     recall = recall_of(index, queries, tenth)

@@ -8,6 +8,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -60,6 +61,7 @@ class FaissIndex(VectorIndex):
         self._storage: Any = faiss.downcast_index(index.storage) if graph else index
         self._is_graph = graph
         self._count, self._dimension = int(index.ntotal), int(index.d)
+        self._sight = int(index.hnsw.efSearch) if graph else None  # asked of FAISS, it costs a microsecond each time
 
     @classmethod
     def choose(cls, count: int, dimension: int, memory_bytes: int | None) -> str:
@@ -209,12 +211,12 @@ class FaissIndex(VectorIndex):
 
     @property
     def effort(self) -> int | None:
-        return int(self._index.hnsw.efSearch) if self._is_graph else None
+        return self._sight
 
     def harder(self) -> bool:
-        if not self._is_graph or self._index.hnsw.efSearch >= MOST_EFFORT:
+        if self._sight is None or self._sight >= MOST_EFFORT:
             return False
-        self._index.hnsw.efSearch = min(MOST_EFFORT, self._index.hnsw.efSearch * 3 // 2)
+        self._sight = self._index.hnsw.efSearch = min(MOST_EFFORT, self._sight * 5 // 4)
         return True
 
     def reconstruct(self, positions: NDArray[np.int64]) -> Matrix:
@@ -247,7 +249,7 @@ class FaissIndex(VectorIndex):
 
     def _effort(self, k: int) -> int | None:
         """Those that are asked for many want the later ones to be right too: filters take these."""
-        return max(int(self._index.hnsw.efSearch), SIGHT_A_HIT * k) if self._is_graph else None
+        return None if self._sight is None else max(self._sight, SIGHT_A_HIT * k)
 
     def _checked(
         self, queries: Matrix, k: int, positions: NDArray[np.int64], scores: NDArray[np.float32]
@@ -267,7 +269,7 @@ class FaissIndex(VectorIndex):
         effort: int | None = None,
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         if effort is not None:
-            params = faiss.SearchParametersHNSW(efSearch=effort)  # type: ignore[attr-defined]
+            params = _of_effort(effort)
         elif among is not None:
             selector, _alive = _selector(np.sort(among), self.count)
             params = faiss.SearchParameters(sel=selector)  # type: ignore[call-arg]
@@ -275,6 +277,11 @@ class FaissIndex(VectorIndex):
             params = None
         scores, positions = index.search(queries, k, params=params)
         return positions, scores
+
+
+@lru_cache(maxsize=64)  # a search only reads it
+def _of_effort(effort: int) -> Any:
+    return faiss.SearchParametersHNSW(efSearch=effort)  # type: ignore[attr-defined]
 
 
 @contextmanager

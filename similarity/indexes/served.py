@@ -273,7 +273,7 @@ class ServedIndex(VectorIndex):
         effort = self._stored.effort
         if effort is None or effort >= self.most_effort:
             return False
-        self._stored = replace(self._stored, effort=min(self.most_effort, effort * 3 // 2))
+        self._stored = replace(self._stored, effort=min(self.most_effort, effort * 5 // 4))
         return True
 
     @property
