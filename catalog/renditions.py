@@ -23,12 +23,13 @@ SMALL_PX, LARGE_PX = 320, 1200
 NAMES = re.compile(rf"thumbnails/[0-9a-f]{{2}}/([0-9a-f]{{64}})-({SMALL_PX}|{LARGE_PX})\.webp")
 
 
-def card_srcset(product: Product) -> str:
-    """What a card's `srcset` offers: the small rendition and the thumbnail; "" where these are the same."""
+def card_srcset(product: Product, thumbnail: str) -> str:
+    """What a card's `srcset` offers: the small rendition and the thumbnail, which has that address; "" where these are
+    the same."""
     size = (product.image_width, product.image_height)
-    if not product.thumbnail or max(size) <= SMALL_PX:
+    if max(size) <= SMALL_PX:
         return ""
-    return _srcset((_url(product, SMALL_PX), fitted(size, SMALL_PX)), (product.thumbnail.url, product.thumbnail_size))
+    return _srcset((_url(thumbnail, SMALL_PX), fitted(size, SMALL_PX)), (thumbnail, product.thumbnail_size))
 
 
 def page_srcset(product: Product) -> str:
@@ -36,9 +37,10 @@ def page_srcset(product: Product) -> str:
     size = (product.image_width, product.image_height)
     if not product.thumbnail or max(size) <= THUMBNAIL_SIDE_PX:
         return ""
-    offers = [(product.thumbnail.url, product.thumbnail_size)]
+    thumbnail = product.thumbnail.url
+    offers = [(thumbnail, product.thumbnail_size)]
     if max(size) > LARGE_PX:
-        offers.append((_url(product, LARGE_PX), fitted(size, LARGE_PX)))
+        offers.append((_url(thumbnail, LARGE_PX), fitted(size, LARGE_PX)))
     else:
         offers.append((product.image.url, size))
     return _srcset(*offers)
@@ -48,9 +50,8 @@ def _srcset(*offers: tuple[str, tuple[int, int]]) -> str:
     return ", ".join(f"{url} {width}w" for url, (width, _) in offers)
 
 
-def _url(product: Product, side_px: int) -> str:
-    url: str = product.thumbnail.url
-    return f"{url.removesuffix('.webp')}-{side_px}.webp"
+def _url(thumbnail: str, side_px: int) -> str:
+    return f"{thumbnail.removesuffix('.webp')}-{side_px}.webp"
 
 
 def make_rendition(name: str) -> bool:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from django.conf import settings
 from whitenoise.storage import CompressedManifestStaticFilesStorage
 
 
@@ -13,6 +14,18 @@ class HashedWhenCollectedStorage(CompressedManifestStaticFilesStorage):  # type:
     """
 
     manifest_strict = False
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._addresses: dict[str, str] = {}
+
+    def url(self, name: str, force: bool = False) -> str:
+        """Each worked out once: a page names a dozen, and the manifest is read when a process begins."""
+        if settings.DEBUG or force:
+            return str(super().url(name, force))
+        if name not in self._addresses:
+            self._addresses[name] = str(super().url(name))
+        return self._addresses[name]
 
     def hashed_name(self, name: str, content: Any = None, filename: str | None = None) -> str:
         try:

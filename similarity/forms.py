@@ -43,6 +43,8 @@ class Panel:
 
     @classmethod
     def asked(cls, query: QueryDict) -> Panel:
+        if not query:  # as nearly everybody asks: no form is needed to know that
+            return cls()
         form = PanelForm(query)
         form.is_valid()
         given = form.cleaned_data

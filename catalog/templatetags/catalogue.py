@@ -13,7 +13,6 @@ from django.core.cache import cache
 from django.templatetags.static import static
 from django.urls import get_script_prefix, reverse
 from django.utils.formats import number_format
-from django.utils.html import format_html, format_html_join
 from django.utils.http import urlencode
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.text import slugify
@@ -22,6 +21,7 @@ from django.utils.translation import gettext, ngettext
 from catalog.browsing import all_counts
 from catalog.facets import FacetValue
 from catalog.filters import FACET_FIELDS
+from catalog.markup import filled, filled_each
 from catalog.models import Product
 from catalog.renditions import card_srcset, page_srcset
 
@@ -62,8 +62,8 @@ def _menu_values() -> list[tuple[str, str]]:
 @register.simple_tag
 def facet_choices(values: Sequence[FacetValue]) -> SafeString:
     """List items with the link of each value. Not a template: a page has a hundred of them, and took half its time."""
-    chosen = format_html('<span class="visually-hidden"> ({})</span>', gettext("chosen; press to remove"))
-    return format_html_join(
+    chosen = filled('<span class="visually-hidden"> ({})</span>', gettext("chosen; press to remove"))
+    return filled_each(
         "\n",
         '<li><a class="choice" id="{}-{}" href="{}" rel="nofollow"{}>'
         '<span class="choice__box" aria-hidden="true"{}></span>'
@@ -92,7 +92,7 @@ _CURRENT = mark_safe(' aria-current="true"')
 
 @lru_cache(maxsize=500)
 def _swatch(colour: str) -> SafeString:
-    return format_html(' data-swatch="{}"', slugify(colour))
+    return filled(' data-swatch="{}"', slugify(colour))
 
 
 register.filter("page_srcset", page_srcset)
@@ -111,12 +111,12 @@ def card(product: Product, score: float | None = None, *, lazy: bool = False) ->
     note = " · " if product.product_type and product.colour else ""
     likeness = ""
     if score is not None:
-        likeness = format_html(
+        likeness = filled(
             '<span class="card__score"><span class="visually-hidden">{} </span>{} %</span>',
             gettext("Likeness:"),
             percent(score),
         )
-    return format_html(
+    return filled(
         _CARD,
         product.get_absolute_url(),
         _card_picture(product),
@@ -132,13 +132,14 @@ def card(product: Product, score: float | None = None, *, lazy: bool = False) ->
 def _card_picture(product: Product) -> SafeString:
     if not product.thumbnail:
         address = static("site/no-picture.svg")
-        return format_html(' class="tile__empty" src="{}" width="240" height="320" alt="" decoding="async"', address)
-    offered = card_srcset(product)
+        return filled(' class="tile__empty" src="{}" width="240" height="320" alt="" decoding="async"', address)
+    thumbnail = product.thumbnail.url
+    offered = card_srcset(product, thumbnail)
     width, height = product.thumbnail_size
-    return format_html(
+    return filled(
         ' src="{}"{} width="{}" height="{}" alt="{}" decoding="async"',
-        product.thumbnail.url,
-        format_html(' srcset="{}" sizes="{}"', offered, _CARD_SIZES) if offered else "",
+        thumbnail,
+        filled(' srcset="{}" sizes="{}"', offered, _CARD_SIZES) if offered else "",
         width,
         height,
         picture_text(product),

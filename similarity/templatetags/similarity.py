@@ -9,12 +9,12 @@ from typing import Any
 from django import template
 from django.template import RequestContext
 from django.urls import reverse
-from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.text import get_text_list
 from django.utils.translation import get_language, ngettext
 from django.utils.translation import gettext as _
 
+from catalog.markup import filled, filled_each
 from catalog.templatetags.catalogue import card
 from similarity.forms import MODES, Panel
 from similarity.maps.serving import has_map
@@ -95,13 +95,13 @@ def collect(product: Product) -> SafeString:
     """The button that lays a product into the tray; hidden until the page's script shows it."""
     thumbnail = product.thumbnail.url if product.thumbnail else ""
     said = _("Collect %(title)s") % {"title": product.title}
-    return format_html(_COLLECT, product.product_id, product.title, thumbnail, said)
+    return filled(_COLLECT, product.product_id, product.title, thumbnail, said)
 
 
 @register.simple_tag
 def match_card(match: Match) -> SafeString:
     """A match as lists show it, with why it is here. Not a template, as `catalogue.card` is none."""
-    return format_html(
+    return filled(
         "{}{}\n      {}",
         card(match.product, match.score, lazy=True),
         collect(match.product),
@@ -112,15 +112,15 @@ def match_card(match: Match) -> SafeString:
 def _why(said: list[tuple[str, str]]) -> SafeString:
     if not said:
         return SafeString("")
-    items = format_html_join("", '<li class="why__{}">{}</li>', said)
-    return format_html('<ul class="why" aria-label="{}">{}</ul>', _("Why it is here"), items)
+    items = filled_each("", '<li class="why__{}">{}</li>', said)
+    return filled('<ul class="why" aria-label="{}">{}</ul>', _("Why it is here"), items)
 
 
 @register.simple_tag
 def why_link(product_id: str, match: Match) -> SafeString:
     """The way to the page that explains a match."""
     other = match.product
-    return format_html(
+    return filled(
         '<a class="why__link" href="{}" rel="nofollow">{}<span class="visually-hidden"> {}</span></a>',
         reverse("similarity:why", args=[product_id, other.product_id]),
         _("Why?"),
