@@ -13,6 +13,7 @@ _MADV_WILLNEED, _MADV_POPULATE_READ = 3, 22
 """Of madvise(2); the latter since Linux 5.14."""
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 """Of mallopt(3)."""
+_PIECE_BYTES = 16 * 2**20
 _KEPT_BYTES = 128 * 2**20
 _LARGEST_KEPT_BYTES = 32 * 2**20
 """glibc allows no more."""
@@ -47,14 +48,18 @@ def collection_paused() -> Iterator[None]:
 
 def prefault_memory(address: int, size: int) -> None:
     """Have these bytes of mapped files in memory, and in this process' page table: a first question would fault in a
-    thousand pages, one after another. Where the system cannot, nothing happens."""
-    page = mmap.PAGESIZE
-    first = address // page * page
+    thousand pages, one after another. Where the system cannot, nothing happens.
+
+    Piece by piece: who asks the system for memory meanwhile waits for one piece and not for all.
+    """
+    page, end = mmap.PAGESIZE, address + size
     with contextlib.suppress(AttributeError, OSError):
         madvise = ctypes.CDLL(None, use_errno=True).madvise
         madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
-        if size and madvise(first, address + size - first, _MADV_POPULATE_READ):
-            madvise(first, address + size - first, _MADV_WILLNEED)
+        for first in range(address // page * page, end if size else 0, _PIECE_BYTES):
+            length = min(_PIECE_BYTES, end - first)
+            if madvise(first, length, _MADV_POPULATE_READ):
+                madvise(first, length, _MADV_WILLNEED)
 
 
 def peak_mib() -> int | None:
