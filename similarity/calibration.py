@@ -27,7 +27,8 @@ QUERIES = 256
 MANY, QUERIES_OF_MANY = 100_000, 128
 """Of more looks than that, fewer are asked with: each is held against all."""
 FAR_QUERIES = 64
-"""Of these, so many are also asked among what lies far from them."""
+"""Of these, so many are also asked among what lies far from them; under the default mix, which nearly everybody asks
+with, QUERIES."""
 SHOWN = 12
 """The match, counted from the best, whose score decides what is still shown."""
 ODD_SHARE = 0.02
@@ -118,8 +119,8 @@ def calibrate(
     """Measure an index of looks of the pictures `groups` (n,), on every mix that pages offer."""
     if not index.count:
         return Calibration(near_duplicates, ())
-    asked = sample_of(index.count)
-    looks = index.reconstruct(asked)
+    asked, many = sample_of(index.count), index.reconstruct(sample_of(index.count, QUERIES))
+    looks = many[: len(asked)]
     measured, facts = [], []
     for mix in modes.grid(layout.default_mix):
         queries: Matrix = looks * layout.query_weights(mix)
@@ -130,7 +131,8 @@ def calibrate(
         cutoff = _cutoff(queries, own, index, groups) if index.count >= LEAST_LOOKS else None
         recall = 1.0 if index.exact else recall_of(index, queries, exact_tenth(queries, index))
         facts.append(MixFacts(dict(mix), cutoff, recall))
-        measured.append(queries[:FAR_QUERIES])
+        far = many * layout.query_weights(mix) if mix == layout.default_mix else queries[:FAR_QUERIES]
+        measured.append(far[far.any(axis=1)])
     slacks = least_slack(index, cells, measured) if cells is not None else [None] * len(facts)
     return Calibration(near_duplicates, [replace(each, slack=slack) for each, slack in zip(facts, slacks, strict=True)])
 
