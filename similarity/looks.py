@@ -82,7 +82,16 @@ class Layout:
 
     def missing_parts(self, look: NDArray[np.float32]) -> tuple[str, ...]:
         """Which parts the look (dimension,) lacks."""
+        if float(look @ look) > self._length_without_one:
+            return ()
         return tuple(name for name, columns in self.slices.items() if not look[columns].any())
+
+    @cached_property
+    def _length_without_one(self) -> float:
+        """The squared length of a look is the sum of the weights of the parts that it has; this is between that of a
+        whole one and that of one that lacks its lightest part."""
+        weights = [part.weight for part in self.parts]
+        return sum(weights) - min(weights) / 2
 
     def usable_mix(self, mix: Mix | None) -> tuple[Mix, tuple[str, ...]]:
         """The part of the mix that this build can answer, and the names that it does not know.

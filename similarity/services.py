@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -261,7 +262,7 @@ def live_index() -> LiveIndex:
         raise SimilarityUnavailable(str(error)) from error
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False, slots=True)  # not frozen: see _Candidate
 class _Question:
     """What is looked for: `look` (dimension,), how it is to be compared, and what is done with what is found.
 
@@ -384,7 +385,7 @@ def _matches(
     looks = np.array([each.look for each in found]).reshape(len(found), len(query))
     contributions = live.build.layout.contributions(query, looks)
     names, parts = tuple(contributions), np.array([*contributions.values()]).T.tolist()
-    labels = _labels_of(question.like[0]) if question.product_id else []
+    labels = _labels_of(question.like[0]) if question.product_id else _NO_LABELS
     pinned = len(question.pinned)
     return tuple(
         Match(
@@ -414,7 +415,7 @@ def _wishes(question: _Question) -> tuple[Wishes, tuple[Relaxed, ...]]:
     return wishes, tuple(unheard)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False, slots=True)  # not frozen: see _Candidate
 class _Rung:
     """Where to look: among those `chosen`, or everywhere; not for products `seen`, by primary key, nor below
     `min_score`."""
@@ -509,22 +510,22 @@ def _diversified(live: LiveIndex, question: _Question, candidates: Sequence[_Can
     )
 
 
-def _labels_of(product: Product) -> list[tuple[str, str]]:
-    """The labels that a reader is told of, and their values."""
-    return [(label, value) for label in COMPARED if (value := getattr(product, label))]
+_labels_of: Callable[[Product], tuple[str, ...]] = attrgetter(*COMPARED)
+"""The values of the labels that a reader is told of."""
 
 
-def _agreement(labels: Sequence[tuple[str, str]], match: Product) -> tuple[tuple[str, ...], dict[str, tuple[str, str]]]:
-    """Where the labels of the product asked for and those of a match agree, and where they do not."""
-    same: tuple[str, ...] = ()
-    different = {}
-    for label, one in labels:
-        other = getattr(match, label)
-        if one == other:
-            same += (label,)
-        elif other:
-            different[label] = (one, other)
-    return same, different
+def _agreement(own: tuple[str, ...], match: Product) -> tuple[tuple[str, ...], dict[str, tuple[str, str]]]:
+    """Where the labels of the product asked for and those of a match agree, and where they do not; where either has
+    none, neither."""
+    others = _labels_of(match)
+    if own == others and all(own):
+        return COMPARED, {}
+    pairs = [(label, one, other) for label, one, other in zip(COMPARED, own, others, strict=True) if one and other]
+    same = tuple(label for label, one, other in pairs if one == other)
+    return same, {label: (one, other) for label, one, other in pairs if one != other}
+
+
+_NO_LABELS = ("",) * len(COMPARED)
 
 
 @dataclass(frozen=True)
