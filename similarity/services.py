@@ -455,13 +455,14 @@ def _candidates(
         candidates = [*before]
         scores, digests = hits.scores.tolist(), hits.digests.tobytes().hex()
         most = sys.maxsize if question.refinement.collapse or question.refinement.diversity else k
+        seen = rung.seen
         for at, row in enumerate(rows):
             if len(candidates) >= most:
                 break
             product = found.get(row)
             if (
                 product is not None
-                and product.pk not in rung.seen
+                and product.id not in seen  # `pk` takes ten times as long to find
                 and product.image_sha256 == digests[64 * at : 64 * at + 64]
             ):
                 candidates.append(_Candidate(product, scores[at], hits.looks[at], rung.number))

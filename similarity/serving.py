@@ -96,6 +96,7 @@ class LiveIndex:
         self._lock = threading.Lock()
         self._tail_stamp: object = None
         self._tail = self._no_tail()
+        self._waiting = True
         self._placed: _Placed | None = None
 
     @property
@@ -108,14 +109,17 @@ class LiveIndex:
         with self._lock:
             stamp: object = None
             try:
-                stamp = tuple(space.stamp() for space in self._spaces.values())
+                # Who is young, the style says; other spaces matter only while somebody waits for a part.
+                waiting = self._waiting
+                stamp = tuple(space.stamp() for part, space in self._spaces.items() if waiting or part == "style")
                 if stamp != self._tail_stamp:
                     self._tail = self._read_tail()
+                    self._waiting = bool(self._tail.incomplete.any())
             except (SpaceError, OSError, ValueError) as error:
                 stamp = str(error)
                 if stamp != self._tail_stamp:
                     logger.warning("Products younger than the index are left out: %s", error)
-                self._tail = self._no_tail()
+                self._tail, self._waiting = self._no_tail(), True
             self._tail_stamp = stamp
             return self._tail
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -147,11 +148,11 @@ class VectorIndex(ABC):
             )
         if k < 1:
             raise VectorIndexError(f"k must be at least 1, not {k}.")
-        lengths = np.einsum("qd,qd->q", queries, queries)  # neither numbers nor lengths escape this
-        if not np.isfinite(lengths).all():
+        lengths = np.einsum("qd,qd->q", queries, queries).tolist()  # neither numbers nor lengths escape this
+        if not all(0 < length < math.inf for length in lengths):
+            if all(map(math.isfinite, lengths)):
+                raise VectorIndexError("The query is all zeros: nothing is nearer to it than anything else.")
             raise VectorIndexError("The query has values that are no numbers.")
-        if not lengths.all():
-            raise VectorIndexError("The query is all zeros: nothing is nearer to it than anything else.")
         if among is not None and not ((among >= 0) & (among < self.count)).all():
             raise VectorIndexError("The search was narrowed to positions that the index does not have.")
         k = min(k, self.count if among is None else len(among))

@@ -220,10 +220,11 @@ class FaissIndex(VectorIndex):
         return True
 
     def reconstruct(self, positions: NDArray[np.int64]) -> Matrix:
-        outside = (positions < 0) | (positions >= self.count)
-        if outside.any():
+        positions = np.ascontiguousarray(positions, dtype=np.int64)
+        if positions.view(np.uint64).max(initial=0) >= self._count and len(positions):  # negative ones are huge then
+            outside = (positions < 0) | (positions >= self._count)
             raise VectorIndexError(f"The index has no position {positions[outside][0]}.")
-        vectors: Matrix = self._storage.reconstruct_batch(np.ascontiguousarray(positions, dtype=np.int64))
+        vectors: Matrix = self._storage.reconstruct_batch(positions)
         return vectors
 
     def chunk(self, start: int, stop: int) -> Matrix:
