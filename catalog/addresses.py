@@ -7,6 +7,7 @@ looked up again may stand for something else the second time, so whoever connect
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
@@ -66,6 +67,32 @@ def system_resolver(host: str) -> list[str]:
     return list(dict.fromkeys(str(found[4][0]) for found in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)))
 
 
+def addresses_of(host: str, resolve: Resolver, wait_s: float) -> list[str]:
+    """The host's addresses; its own where it is one. Raises what `resolve` does, and TimeoutError after `wait_s`.
+
+    A lookup cannot be stopped, so it is waited for no longer.
+    """
+    try:
+        return [str(ip_address(host))]
+    except ValueError:
+        pass
+    found: list[Sequence[str]] = []
+    failed: list[Exception] = []
+
+    def look_up() -> None:
+        try:
+            found.append(resolve(host))
+        except Exception as error:  # noqa: BLE001 - it is raised where it was asked for
+            failed.append(error)
+
+    thread = threading.Thread(target=look_up, daemon=True)
+    thread.start()
+    thread.join(wait_s)
+    if found:
+        return list(found[0])
+    raise failed[0] if failed else TimeoutError(f"The name {host} was not found within {wait_s:.3g} s.")
+
+
 @dataclass(frozen=True)
 class Reach:
     """Which addresses an import may ask. `private` opens every network and port; `hosts`, where given, are the only
@@ -93,13 +120,10 @@ class Reach:
         if self.hosts and not any(host == name or host.endswith(f".{name}") for name in self.hosts):
             raise ImageError(f"VITRINE_IMPORT_HOSTS does not name the host {host}.")
 
-    def addresses(self, host: str) -> list[str]:
+    def addresses(self, host: str, wait_s: float) -> list[str]:
         """Where the host may be connected to. Raises ImageError where one of its addresses is not public, OSError
-        where it has none."""
-        try:
-            found = [str(ip_address(host))]
-        except ValueError:
-            found = list(self.resolve(host))
+        where it has none or is not found in time."""
+        found = addresses_of(host, self.resolve, wait_s)
         # One that is not public spoils them all: who answers with a mixture is up to something.
         if not self.private and not all(is_public(ip_address(each)) for each in found):
             raise ImageError(f"The host {host} is not on the public internet. {_OPEN}")

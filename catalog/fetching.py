@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import re
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -22,7 +22,7 @@ import urllib3
 from django.conf import settings
 from django.utils.translation import gettext, gettext_noop
 
-from catalog.addresses import PORTS, Address, Resolver, is_public, system_resolver
+from catalog.addresses import PORTS, Address, Resolver, addresses_of, is_public, system_resolver
 from catalog.decoding import MAX_BYTES
 from catalog.images import ImageError
 from catalog.importing.bounds import BoundedPool, BoundedTLSPool, Bounds, read_body
@@ -142,7 +142,7 @@ def _fetch(target: Target, rules: Rules) -> bytes:
     bounds = Bounds(rules.total_s, rules.silence_s, rules.max_bytes, threading.Event())
     if target.port not in PORTS and not rules.private:
         raise ImageError("another port")
-    addresses = [ip_address(text) for text in _resolve(target.host, rules.resolve, bounds)]
+    addresses = [ip_address(text) for text in addresses_of(target.host, rules.resolve, bounds.wait_s())]
     if not addresses:
         raise ImageError("no address")
     # One that is not public spoils them all: who answers with a mixture is up to something.
@@ -193,26 +193,3 @@ def _fetch_from(address: Address, target: Target, rules: Rules, bounds: Bounds) 
             return read_body(response, bounds)
         finally:
             response.close()
-
-
-def _resolve(host: str, resolve: Resolver, bounds: Bounds) -> Sequence[str]:
-    """The host's addresses; its own where it is one. A lookup cannot be stopped, so it is waited for no longer."""
-    try:
-        return [str(ip_address(host))]
-    except ValueError:
-        pass
-    found: list[Sequence[str]] = []
-    failed: list[Exception] = []
-
-    def look_up() -> None:
-        try:
-            found.append(resolve(host))
-        except (OSError, UnicodeError) as error:
-            failed.append(error)
-
-    thread = threading.Thread(target=look_up, daemon=True)
-    thread.start()
-    thread.join(bounds.wait_s())
-    if found:
-        return found[0]
-    raise failed[0] if failed else bounds.too_long()

@@ -27,7 +27,7 @@ from catalog.images import ImageError
 from catalog.importing.hosts import Interrupted
 
 _HEADERS_BYTES = 256 * 1024
-"""What a response's headers may add to its body; more than any server accepts of its clients."""
+"""What headers, and what is read of redirects, may add to a body."""
 
 
 @dataclass
@@ -55,18 +55,21 @@ class Bounds:
         finally:
             del _OF_THREAD.bounds
 
+    @property
+    def left_s(self) -> float:
+        return self.began + self.total_s - time.monotonic()
+
     def wait_s(self) -> float:
-        """How long the next read may wait."""
+        """How long the next read, connection or lookup may take."""
         if self.stopped.is_set():
             raise Interrupted
-        left_s = self.began + self.total_s - time.monotonic()
-        if left_s <= 0:
+        if (left_s := self.left_s) <= 0:
             raise self.too_long()
         return min(left_s, self.silence_s)
 
     def count(self, size: int) -> None:
         self.received += size
-        if self.received > self.max_bytes + _HEADERS_BYTES:  # a redirect may have a body too, and requests reads it
+        if self.received > self.max_bytes + _HEADERS_BYTES:
             raise self.too_large()
 
     def too_long(self) -> ImageError:
@@ -131,28 +134,38 @@ class _Response(http.client.HTTPResponse):
 
 
 class _Reaching(HTTPConnection):
-    """Looks a name up once, and connects to what was checked. Certificates and `Host` are still the name's."""
+    """Looks a name up once, and connects to what was checked, within the time that is left. Certificates and `Host` are
+    still the name's."""
 
     response_class = _Response
 
     def _new_conn(self) -> socket.socket:
-        reach = _OF_THREAD.bounds.reach
-        if reach is None:
-            return super()._new_conn()
-        name = self._dns_host
+        bounds: Bounds = _OF_THREAD.bounds
+        name, limit_s = self._dns_host, self.timeout
         trouble: Exception = NameResolutionError(name, self, socket.gaierror("no address"))
         try:
-            for address in reach.addresses(name):
-                self._dns_host = address
+            for address in bounds.reach.addresses(name, bounds.wait_s()) if bounds.reach else [name]:
+                self._dns_host, self.timeout = address, _shorter(limit_s, bounds.wait_s())
                 try:
-                    return super()._new_conn()
+                    connected = super()._new_conn()
                 except (NewConnectionError, ConnectTimeoutError) as error:
                     trouble = error  # a machine without IPv6, for one, gets no further than this
+                    if bounds.left_s <= 0:
+                        break
+                else:
+                    # What is left is for TLS; no time at all would mean not to wait, and another error.
+                    connected.settimeout(_shorter(limit_s, max(bounds.left_s, 0.001)))
+                    return connected
         except OSError as error:
             raise NameResolutionError(name, self, error) from error  # type: ignore[arg-type]  # it is only shown
         finally:
-            self._dns_host = name
+            self._dns_host, self.timeout = name, limit_s
         raise trouble
+
+
+def _shorter(limit_s: Any, wait_s: float) -> float:
+    """`limit_s` as urllib3 keeps it: None and a mark of its own stand for no limit."""
+    return min(limit_s, wait_s) if isinstance(limit_s, int | float) else wait_s
 
 
 class _Connection(_Reaching):
@@ -173,13 +186,24 @@ class BoundedTLSPool(urllib3.HTTPSConnectionPool):
     ConnectionCls = _TLSConnection
 
 
+def _pass_over(response: requests.Response) -> None:
+    """Nobody looks at a redirect's body, but requests would read and decode it, whatever comes out of it: 150 KB may be
+    300 MB. A short one is read as it comes, so that its connection can be used again; the rest is left.
+    """
+    response.raw.read(_CHUNK_BYTES, decode_content=False)
+    response.close()
+
+
 class BoundedAdapter(requests.adapters.HTTPAdapter):
     """For a session that one thread uses, and only while it holds `Bounds`. Every redirect comes by here."""
 
     def send(self, request: requests.PreparedRequest, *args: Any, **options: Any) -> requests.Response:
         if (reach := _OF_THREAD.bounds.reach) is not None:
             reach.check(request.url or "")
-        return super().send(request, *args, **options)
+        response = super().send(request, *args, **options)
+        if response.is_redirect:
+            _pass_over(response)
+        return response
 
     def init_poolmanager(self, *args: Any, **options: Any) -> None:
         super().init_poolmanager(*args, **options)

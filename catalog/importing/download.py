@@ -32,11 +32,12 @@ class Manners:
     """How patient and how polite we are. Seconds, bytes, counts."""
 
     connect_timeout_s: float = 5
-    """For each of the host's network addresses; looking up its name is the system's affair."""
+    """For each of the host's network addresses."""
     read_timeout_s: float = 10
-    """Longest silence."""
+    """Longest silence, and longest wait for a name's addresses."""
     total_timeout_s: float = 15
-    """Longest time for one try with its redirects, however steadily headers or body drip."""
+    """Longest time for one try with its redirects, however many addresses are tried and however steadily headers or
+    body drip."""
     tries: int = 4
     backoff_s: float = 0.5
     """Wait after the first failed try; doubles with every further one, and is spread by chance."""

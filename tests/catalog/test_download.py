@@ -6,14 +6,18 @@ import socket
 import struct
 import threading
 import time
+import tracemalloc
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from catalog.addresses import Reach
 from catalog.images import ImageError
 from catalog.importing.download import Fetcher, Manners
 from catalog.importing.hosts import FIRST_AT_ONCE, Interrupted
@@ -186,6 +190,52 @@ def test_a_connection_that_is_used_again_has_all_its_time(shop: Shop) -> None:
     assert len(ports) == 1
 
 
+@pytest.fixture
+def deaf() -> Iterator[int]:
+    """A port of this machine where connections are not refused and not made: its queue is full."""
+    with socket.socket() as listening, ExitStack() as waiting:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(0)
+        for _ in range(4):
+            one = waiting.enter_context(socket.socket())
+            one.setblocking(False)
+            one.connect_ex(listening.getsockname())
+        yield listening.getsockname()[1]
+
+
+def test_the_deadline_holds_for_all_addresses_of_a_name(deaf: int) -> None:
+    reach = Reach(private=True, resolve=lambda host: ["127.0.0.1"] * 8)
+    patient = Manners(connect_timeout_s=0.3, total_timeout_s=0.5, tries=1, reach=reach)
+    began = time.monotonic()
+    assert refusal(f"http://shop.example:{deaf}/a.png", patient) == "The server did not answer in time."
+    assert 0.5 <= time.monotonic() - began < 1
+
+
+def test_the_deadline_holds_for_greetings_of_tls() -> None:
+    with socket.socket() as mute:
+        mute.bind(("127.0.0.1", 0))
+        mute.listen(5)
+        began = time.monotonic()
+        patient = Manners(total_timeout_s=0.3, tries=1)
+        assert refusal(f"https://127.0.0.1:{mute.getsockname()[1]}/a.png", patient).endswith("in time.")
+        assert 0.3 <= time.monotonic() - began < 1
+
+
+def test_a_lookup_is_not_waited_for_past_the_deadline(shop: Shop) -> None:
+    def slow(host: str) -> list[str]:
+        found.wait(20)
+        return ["127.0.0.1"]
+
+    found = threading.Event()
+    port = shop.address.rpartition(":")[2]
+    began = time.monotonic()
+    patient = Manners(total_timeout_s=0.3, tries=1, reach=Reach(private=True, resolve=slow))
+    assert refusal(f"http://shop.example:{port}/a.png", patient) == "The connection failed."
+    found.set()
+    assert 0.3 <= time.monotonic() - began < 1
+    assert not shop.asked
+
+
 def test_silence_ends_at_the_read_timeout(shop: Shop) -> None:
     shop.answers["/a.png"] = lambda request, count: time.sleep(0.6)
     assert "in time" in refusal(f"{shop.address}/a.png", Manners(read_timeout_s=0.1, tries=1))
@@ -207,15 +257,55 @@ def test_a_picture_that_is_too_large_is_not_read_to_its_end(shop: Shop, honest: 
     assert refusal(f"{shop.address}/a.png", Manners(tries=1)) == "The file is larger than 10 MiB."
 
 
-def test_a_redirect_that_is_too_large_is_not_read_to_its_end(shop: Shop) -> None:
+def test_a_redirect_is_followed_without_reading_its_body_to_its_end(shop: Shop) -> None:
     def large(request: BaseHTTPRequestHandler, count: int) -> None:
         request.wfile.write(b"HTTP/1.1 302 Found\r\nLocation: /b.png\r\nConnection: close\r\n\r\n")
         request.close_connection = True
         for _ in range(50):
             request.wfile.write(bytes(2**20))
+        sent.append("all of it")
 
+    sent: list[str] = []
     shop.answers["/a.png"] = large
-    assert refusal(f"{shop.address}/a.png", Manners(tries=1)) == "The file is larger than 10 MiB."
+    shop.answers["/b.png"] = lambda request, count: answer(request)
+    assert Fetcher(HASTY).fetch(f"{shop.address}/a.png") == PICTURE
+    assert sent == []
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_what_is_packed_in_a_redirect_is_never_unpacked(shop: Shop, chunked: bool) -> None:
+    def bomb(request: BaseHTTPRequestHandler, count: int) -> None:
+        request.wfile.write(b"HTTP/1.1 302 Found\r\nLocation: /b.png\r\nContent-Encoding: gzip\r\n")
+        if chunked:
+            request.wfile.write(b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(packed), packed))
+        else:
+            request.wfile.write(b"Content-Length: %d\r\n\r\n%b" % (len(packed), packed))
+
+    packer = zlib.compressobj(wbits=31)
+    packed = b"".join(packer.compress(bytes(2**20)) for _ in range(100)) + packer.flush()
+    assert len(packed) < 150_000
+    shop.answers["/a.png"] = bomb
+    shop.answers["/b.png"] = lambda request, count: answer(request)
+    tracemalloc.start()
+    assert Fetcher(HASTY).fetch(f"{shop.address}/a.png") == PICTURE
+    most_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most_bytes < 4 * 2**20
+
+
+def test_a_connection_is_used_again_after_a_short_redirect(shop: Shop) -> None:
+    def redirect(request: BaseHTTPRequestHandler, count: int) -> None:
+        ports.add(request.client_address[1])
+        answer(request, 302, b"<html>over there</html>", Location="/b.png")
+
+    def found(request: BaseHTTPRequestHandler, count: int) -> None:
+        ports.add(request.client_address[1])
+        answer(request)
+
+    ports: set[int] = set()
+    shop.answers.update({"/a.png": redirect, "/b.png": found})
+    assert Fetcher(HASTY).fetch(f"{shop.address}/a.png") == PICTURE
+    assert len(ports) == 1
 
 
 @pytest.mark.parametrize("sent_before", [b"", b"HTTP/1.1 200 OK\r\nContent-Le", b"HTTP/1.1 200 OK\r\n\r\nxx"])

@@ -117,8 +117,8 @@ def test_every_redirect_is_checked_again(shop: Callable[[str], str], location: s
             if not url.endswith("a.png"):
                 super().check(url)
 
-        def addresses(self, host: str) -> list[str]:
-            return [host] if host == "127.0.0.1" else super().addresses(host)
+        def addresses(self, host: str, wait_s: float) -> list[str]:
+            return [host] if host == "127.0.0.1" else super().addresses(host, wait_s)
 
     assert refusal(Half(), shop(location))
     assert dialled == ["127.0.0.1"]
