@@ -86,7 +86,7 @@ def decode(data: bytes, shorter_px: int | None = None) -> tuple[str, Image.Image
     check_length(len(data))
     try:
         with Image.open(io.BytesIO(data), formats=list(EXTENSIONS)) as image:
-            kind = image.format or ""
+            kind = _kind(image)
             _check_size(*image.size)
             _check_whole(kind, data)
             if shorter_px is not None and kind == "JPEG" and min(image.size) > shorter_px:
@@ -116,6 +116,15 @@ def check_length(length: int) -> None:
         raise Refused(EMPTY)
     if length > MAX_BYTES:
         raise Refused(TOO_LARGE, limit=MAX_BYTES // 2**20)
+
+
+def _kind(image: Image.Image) -> str:
+    # A JPEG with an index of further pictures behind its end (CIPA DC-007), as telephones write them beside a portrait.
+    # To Pillow that is a format of its own, to us it is its first picture.
+    kind = "JPEG" if image.format == "MPO" else image.format or ""
+    if kind not in EXTENSIONS:
+        raise Refused(UNKNOWN)
+    return kind
 
 
 def _check_size(width: int, height: int) -> None:
@@ -152,7 +161,9 @@ It begins with one plain byte, for which `re` looks at the speed of memchr.
 
 
 def _walk_jpeg(data: bytes) -> tuple[int, bool]:
-    """(number of scans, whether the end-of-image marker is there), from the markers alone."""
+    """(number of scans, whether the end-of-image marker is there), from the markers alone. Raises Refused for a marker
+    that no encoder writes.
+    """
     scans, position = 0, 2
     while found := JPEG_MARKER.search(data, position):
         marker, position = found[0][1], found.end()
@@ -160,6 +171,10 @@ def _walk_jpeg(data: bytes) -> tuple[int, bool]:
             return scans, True
         if marker in (0x01, 0xD8):
             continue
+        if marker < 0xC0:
+            # Reserved. Where a restart marker is due, libjpeg steps over these two bytes alone and would find the scans
+            # that "segments" of them hide from us; anywhere else it gives up.
+            raise Refused(DAMAGED)
         scans += marker == 0xDA
         # Segments carry their length, so that the markers of an embedded preview are stepped over.
         position += max(2, int.from_bytes(data[position : position + 2], "big"))

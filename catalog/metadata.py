@@ -3,7 +3,7 @@ before it was cropped.
 
 Only what decoding needs is copied (pixels, palettes, transparency, colour profiles, frames), byte for byte, so that
 nothing is lost by encoding again; which way is up is written anew. All else is left out: EXIF with its place and
-preview, XMP, IPTC, comments, whatever stands behind the end.
+preview, XMP, IPTC, comments, whatever stands behind the end (a second picture, too).
 
 Sources: ITU-T T.81 (JPEG), the PNG Specification (3rd edition), Google's WebP container, GIF89a.
 """
@@ -14,7 +14,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 
-from catalog.decoding import DAMAGED, EXIF_ORIENTATION, JPEG_MARKER, Refused
+from catalog.decoding import DAMAGED, EXIF_ORIENTATION, JPEG_MARKER, UNKNOWN, Refused
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_KEPT = frozenset(
@@ -30,8 +30,11 @@ def stripped(kind: str, data: bytes, orientation: int = 1) -> bytes:
 
     Raises Refused where the file is built in a way that nobody can follow.
     """
+    kept_of = {"JPEG": _jpeg, "PNG": _png, "WEBP": _webp, "GIF": _gif}.get(kind)
+    if kept_of is None:
+        raise Refused(UNKNOWN)
     try:
-        kept = b"".join({"JPEG": _jpeg, "PNG": _png, "WEBP": _webp, "GIF": _gif}[kind](data, orientation))
+        kept = b"".join(kept_of(data, orientation))
     except (IndexError, struct.error, StopIteration) as error:
         raise Refused(DAMAGED) from error
     return data if kept == data else kept

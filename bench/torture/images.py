@@ -180,6 +180,8 @@ def crafted() -> Iterator[tuple[str, bytes]]:
     yield "PNG with 20,000 empty chunks", png_head(8, 8) + chunk(b"IDAT", b"") * 20_000
     for scans in (33, 200, 2000):
         yield f"progressive JPEG with {scans} scans", many_scans(scans, (2000, 2000))
+    yield "progressive JPEG whose scans hide behind a reserved marker", hidden_scans(60)
+    yield "JPEG with a second picture behind its end", two_pictures()
     yield "JPEG of 65,500 x 65,500", jpeg_sized(65_500, 65_500)
     yield "JPEG that is only markers", b"\xff\xd8" + b"\xff\xfe\x00\x02" * 200_000
     yield "JPEG with 60,000 bytes of fill", b"\xff\xd8" + b"\xff" * 60_000 + b"\xd9"
@@ -248,6 +250,24 @@ def many_scans(scans: int, size: tuple[int, int]) -> bytes:
     data = buffer.getvalue()
     last = data.rindex(b"\xff\xda")
     return data[:last] + data[last:-2] * scans + data[-2:]
+
+
+def hidden_scans(scans: int) -> bytes:
+    """A restart marker has become the head of a segment that holds all further scans; libjpeg steps over the head."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (64, 64), (90, 40, 10)).save(buffer, "JPEG", progressive=True, restart_marker_rows=1)
+    data = buffer.getvalue()
+    restart, last = data.index(b"\xff\xd0"), data.rindex(b"\xff\xda")
+    hidden = data[restart + 2 : last] + data[last:-2] * scans
+    return data[:restart] + b"\xff\x02" + struct.pack(">H", len(hidden) + 2) + hidden + data[-2:]
+
+
+def two_pictures() -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (64, 64), (90, 40, 10)).save(
+        buffer, "MPO", save_all=True, append_images=[Image.new("RGB", (32, 32))]
+    )
+    return buffer.getvalue()
 
 
 def jpeg_sized(width: int, height: int) -> bytes:

@@ -123,6 +123,43 @@ def test_a_jpeg_of_many_scans_is_refused() -> None:
     assert "scans" in refusal(data[:-2] + scan * 40 + data[-2:])
 
 
+def test_scans_cannot_hide_behind_a_marker_that_libjpeg_steps_over() -> None:
+    data = saved(Image.new("RGB", (64, 64)), "JPEG", progressive=True, restart_marker_rows=1)
+    restart, last = data.index(b"\xff\xd0"), data.rindex(b"\xff\xda")
+    scans = data[restart + 2 : last] + data[last:-2] * 60
+    assert verify(data)
+    assert "scans" in refusal(data[: restart + 2] + scans + data[-2:])
+    for marker in (0x02, 0x4F, 0xBF):
+        segment = bytes([0xFF, marker]) + struct.pack(">H", len(scans) + 2)
+        assert "damaged" in refusal(data[:restart] + segment + scans + data[-2:])
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}])
+def test_a_jpeg_with_a_second_picture_behind_it_is_a_jpeg(options: dict[str, object]) -> None:
+    """As telephones write portraits; Pillow calls them MPO."""
+    first = noise((80, 60))
+    data = saved(first, "MPO", save_all=True, append_images=[noise((32, 24))], **options)
+    with Image.open(io.BytesIO(data)) as opened:
+        assert (opened.format, getattr(opened, "n_frames", 1)) == ("MPO", 2)
+    verified = verify(data)
+    assert (verified.format, verified.image.size) == ("JPEG", (80, 60))
+    assert verified.image.tobytes() == verify(saved(first, "JPEG", **options)).image.tobytes()
+    with Image.open(io.BytesIO(verified.data)) as kept:
+        assert (kept.format, getattr(kept, "n_frames", 1)) == ("JPEG", 1)
+    assert b"MPF\0" in data
+    assert b"MPF\0" not in verified.data
+    assert verified.data.count(b"\xff\xd8\xff") == 1
+
+
+def test_the_scans_of_a_jpeg_with_a_second_picture_are_counted_too() -> None:
+    frames = [Image.new("L", (16, 16)), Image.new("L", (16, 16))]
+    data = saved(frames[0], "MPO", save_all=True, append_images=frames[1:], progressive=True)
+    end = data.index(b"\xff\xd9")
+    last = data.rindex(b"\xff\xda", 0, end)
+    assert verify(data)
+    assert "scans" in refusal(data[:end] + data[last:end] * 40 + data[end:])
+
+
 def test_a_preview_inside_a_jpeg_is_not_mistaken_for_scans() -> None:
     data = saved(noise(), "JPEG", comment=b"\xff\xda" * 100 + b"\xff\xd9")
     assert verify(data).width == 64

@@ -90,6 +90,19 @@ def test_what_moves_keeps_its_first_frame(kind: str) -> None:
     assert decode(kept)[1].tobytes() == decode(buffer.getvalue())[1].tobytes()
 
 
+def test_what_stands_behind_a_jpegs_end_goes_with_its_index() -> None:
+    """The second picture of an MPO has EXIF of its own."""
+    buffer = io.BytesIO()
+    noise(size=(64, 48)).save(buffer, "MPO", save_all=True, append_images=[noise(size=(32, 24))], exif=exif(6))
+    data = buffer.getvalue()
+    kind, image, turned = decode(data)
+    kept = stripped(kind, data, turned)
+    assert (kind, image.size, turned) == ("JPEG", (48, 64), 6)
+    assert decode(kept)[1].tobytes() == image.tobytes()
+    assert SECRET not in kept
+    assert kept.count(b"\xff\xd8\xff") == kept.count(b"\xff\xd9") == 1
+
+
 def test_a_clean_picture_is_the_very_same_file(real_catalogue: Path) -> None:
     same = 0
     for path in sorted((real_catalogue / "images").iterdir())[:200]:
@@ -105,3 +118,8 @@ def test_a_file_that_nobody_can_follow_is_refused() -> None:
     data = told("PNG")
     with pytest.raises(Refused):
         stripped("PNG", data[: data.index(b"IEND") - 4])
+
+
+def test_a_kind_that_is_not_taken_is_refused_as_such() -> None:
+    with pytest.raises(Refused, match="not a JPEG, PNG, WebP or GIF"):
+        stripped("TIFF", told("PNG"))
