@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.http import FileResponse, Http404, HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 FOUND_K = 24
+PART_PX = 1024
+"""What the shorter side of a product's part keeps, where its picture has as much: about twice what the most demanding
+of the usual networks look at."""
 FILTERS = ("gender", "category", "product_type", "colour")
 PARTS = (
     (CropBox(), gettext_lazy("the whole picture")),
@@ -82,12 +86,7 @@ def picture_search(request: HttpRequest) -> HttpResponse:
     product = products.visible_by_id([product_id]).get(product_id)
     if product is None or not product.image:
         raise Http404
-    try:
-        image = open_rgb(Path(product.image.path))
-    except ImageError as error:
-        logger.warning("The picture of %s cannot be searched with: %s", product_id, error)
-        raise Http404 from error
-    return _too_often(request) or _found(request, image, product.image.url, product)
+    return _too_often(request) or _found_by_product(request, product)
 
 
 def _form(request: HttpRequest, trouble: str = "", status: int = 200) -> HttpResponse:
@@ -130,10 +129,7 @@ def _keep(request: HttpRequest) -> HttpResponse:
 @require_safe
 def kept_picture_search(request: HttpRequest, token: str) -> HttpResponse:
     """What looks like a picture that was sent a while ago, or like a part of it."""
-    image = queries.kept_image(token)
-    if image is None:
-        return _form(request, _("This picture is no longer kept. Please choose it again."), status=404)
-    return _too_often(request) or _found(request, image, reverse("similarity:kept-picture", args=[token]))
+    return _too_often(request) or _found_by_kept(request, token)
 
 
 @require_safe
@@ -147,10 +143,35 @@ def kept_picture(request: HttpRequest, token: str) -> FileResponse:
     return response
 
 
-def _found(
-    request: HttpRequest, image: Image.Image, address: str, product: products.Product | None = None
-) -> HttpResponse:
+def _found_by_product(request: HttpRequest, product: products.Product) -> HttpResponse:
     asked = Asked.read(request.GET)
+    try:
+        # A shop's original may have 25 megapixels; the part keeps the pixels that it needs.
+        image = open_rgb(Path(product.image.path), math.ceil(PART_PX / min(asked.crop.width, asked.crop.height)))
+    except ImageError as error:
+        logger.warning("The picture of %s cannot be searched with: %s", product.product_id, error)
+        raise Http404 from error
+    shown = {"url": product.image.url, "width": product.image_width, "height": product.image_height}
+    return _found(request, asked, image, shown, product)
+
+
+def _found_by_kept(request: HttpRequest, token: str) -> HttpResponse:
+    image = queries.kept_image(token)
+    if image is None:
+        return _form(request, _("This picture is no longer kept. Please choose it again."), status=404)
+    address = reverse("similarity:kept-picture", args=[token])
+    shown = {"url": address, "width": image.width, "height": image.height}
+    return _found(request, Asked.read(request.GET), image, shown)
+
+
+def _found(
+    request: HttpRequest,
+    asked: Asked,
+    image: Image.Image,
+    shown: dict[str, Any],
+    product: products.Product | None = None,
+) -> HttpResponse:
+    """The page: `image` is what is searched with, `shown` where it lies and how large it is there."""
     answer, trouble = None, ""
     try:
         answer = asked.answer(image)
@@ -161,7 +182,7 @@ def _found(
         request,
         "similarity/picture_found.html",
         {
-            "picture": {"url": address, "width": image.width, "height": image.height},
+            "picture": shown,
             "product": product,
             "crop": asked.crop,
             "words": asked.words,

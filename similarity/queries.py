@@ -7,6 +7,7 @@ taken, and by whom) is gone.
 from __future__ import annotations
 
 import io
+import logging
 import re
 import secrets
 import time
@@ -14,15 +15,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from django.conf import settings
+from django.utils.translation import gettext
 
 from catalog.decoding import MAX_BYTES
-from catalog.fetching import fetch
+from catalog.fetching import REFUSAL, fetch
 from catalog.files import replace_file
 from catalog.images import ImageError, open_rgb, verify
 
 if TYPE_CHECKING:
     from django.core.files.uploadedfile import UploadedFile
     from PIL import Image
+
+logger = logging.getLogger(__name__)
 
 KEPT_S = 3600.0
 MOST_KEPT = 300
@@ -33,7 +37,15 @@ _TOKEN = re.compile(r"[\w-]{22}")
 
 def read_given(upload: UploadedFile[bytes] | None, address: str) -> Image.Image:
     """The RGB picture that somebody has sent, else the one at the address. Raises ImageError."""
-    return verify(upload.read(MAX_BYTES + 1) if upload is not None else fetch(address)).image
+    if upload is not None:
+        return verify(upload.read(MAX_BYTES + 1)).image
+    data = fetch(address)
+    try:
+        return verify(data).image
+    except ImageError as error:
+        # What else lies there is nobody's business either: a page, a program's own words, another port's protocol.
+        logger.info("No picture to search with: %r (%s)", address[:200], error)
+        raise ImageError(gettext(REFUSAL)) from error
 
 
 def keep(image: Image.Image) -> str:

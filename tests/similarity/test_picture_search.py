@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import time
@@ -23,6 +24,8 @@ from catalog.models import Product
 from similarity import queries
 from similarity.building import build_index
 from similarity.cropping import CropBox, CropError
+from similarity.picture_page import PART_PX
+from similarity.services import similar_to_image
 from tests.problems import errors_of
 from tests.similarity.conftest import AddProduct, png
 
@@ -33,8 +36,6 @@ API = "/api/v1/search/image/"
 
 def halves() -> bytes:
     """Red on the left, blue on the right."""
-    import io
-
     image = Image.new("RGB", (40, 20), RED)
     image.paste(BLUE, (20, 0, 40, 20))
     buffer = io.BytesIO()
@@ -119,6 +120,32 @@ def test_a_part_of_a_products_picture_is_searched_with(client: Client, shop: dic
     assert client.get(ADDRESS, {"product": "blue"}).status_code == 404
 
 
+@pytest.mark.parametrize(
+    ("crop", "decoded"), [("", (1050, 1400)), ("0.1,0.1,0.5,0.5", (2100, 2800)), ("0.4,0.4,0.2,0.2", (4200, 5600))]
+)
+def test_a_large_original_is_decoded_no_finer_than_its_part_needs(
+    client: Client, shop: dict[str, Product], monkeypatch: pytest.MonkeyPatch, crop: str, decoded: tuple[int, int]
+) -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (4200, 5600), BLUE).save(buffer, "JPEG")
+    path = Path(shop["blue"].image.path).with_suffix(".jpg")
+    path.write_bytes(buffer.getvalue())
+    name = str(shop["blue"].image.name).replace(".png", ".jpg")
+    Product.objects.filter(pk=shop["blue"].pk).update(image=name, image_width=4200, image_height=5600)
+    sizes: list[tuple[int, int]] = []
+
+    def noted(image: Image.Image, *args: Any, **options: Any) -> Any:
+        sizes.append(image.size)
+        return similar_to_image(image, *args, **options)
+
+    monkeypatch.setattr("similarity.picture_page.similar_to_image", noted)
+    page = client.get(ADDRESS, {"product": "blue", "crop": crop}).content
+    assert shown(page)[0] == "blue"
+    assert sizes == [CropBox.parse(crop).of(Image.new("1", decoded)).size]
+    assert min(sizes[0]) >= min(PART_PX, min(CropBox.parse(crop).of(Image.new("1", (4200, 5600))).size))
+    assert b'width="4200" height="5600"' in page
+
+
 @pytest.mark.parametrize(("data", "says"), [(b"", "Choose a picture|empty"), (b"<svg/>", "."), (b"GIF89a", ".")])
 def test_what_is_no_picture_is_refused_in_words(client: Client, db: None, data: bytes, says: str) -> None:
     answer = send(client, data)
@@ -179,16 +206,26 @@ def test_the_api_refuses_a_box_that_makes_no_sense(client: Client, shop: dict[st
 
 
 # --- by its address ----------------------------------------------------------------------------
+HELD_ELSEWHERE = {
+    "/red.png": png((190, 10, 10), (30, 30)),
+    "/page": b"<!doctype html><title>Printer</title>",
+    "/drawing": b"<svg/>",
+    "/words": b"220 mail.example ESMTP",
+    "/nothing": b"",
+    "/cut.png": png(RED, (30, 30))[:-20],
+}
+
+
 @pytest.fixture
 def elsewhere(settings: Any) -> Iterator[str]:
-    """Another site, on this machine, with a red picture at /red.png; the rules are opened to it."""
+    """Another site, on this machine, with what is held there; the rules are opened to it."""
 
     class Site(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            known = self.path == "/red.png"
-            self.send_response(200 if known else 404)
+            body = HELD_ELSEWHERE.get(self.path)
+            self.send_response(404 if body is None else 200)
             self.end_headers()
-            self.wfile.write(png((190, 10, 10), (30, 30)) if known else b"")
+            self.wfile.write(body or b"")
 
         def log_message(self, *args: Any) -> None: ...
 
@@ -216,6 +253,22 @@ def test_an_address_that_leads_nowhere_is_refused_and_stays_in_the_form(
     assert REFUSAL in page.content.decode()
     assert f'value="{elsewhere}/none.png"' in page.content.decode()
     assert 'value="shirt"' in page.content.decode()
+
+
+@pytest.mark.parametrize("path", ["/page", "/drawing", "/words", "/nothing", "/cut.png", "/none", ":1/"])
+def test_nobody_learns_what_lies_at_an_address(
+    client: Client, shop: dict[str, Product], elsewhere: str, path: str
+) -> None:
+    """A closed port, a page and a damaged picture are one answer; a file that is sent still gets its own sentence."""
+    url = f"http://127.0.0.1{path}" if path.startswith(":") else f"{elsewhere}{path}"
+    page = client.post(ADDRESS, {"url": url})
+    assert re.findall(r'role="alert">([^<]*)', page.content.decode()) == [REFUSAL]
+    assert errors_of(client.post(API, {"url": url})) == {"url": [REFUSAL]}
+
+
+def test_a_file_that_is_sent_gets_its_own_sentence(client: Client, shop: dict[str, Product]) -> None:
+    answer = client.post(API, {"image": SimpleUploadedFile("a.png", HELD_ELSEWHERE["/page"], "image/png")})
+    assert "web page" in errors_of(answer)["image"][0]
 
 
 def test_an_address_of_our_own_network_is_refused_with_the_same_words(
@@ -275,6 +328,23 @@ def test_a_client_that_asks_too_often_has_to_wait(
     assert int(refused.headers["Retry-After"]) <= 60
     another = client.post(API, {"image": SimpleUploadedFile("a.png", png(RED))}, REMOTE_ADDR="192.0.2.7")
     assert another.status_code == 200
+
+
+def test_a_client_that_has_to_wait_costs_no_decoding(client: Client, shop: dict[str, Product], settings: Any) -> None:
+    """Each picture is damaged meanwhile, so that whoever decoded it would answer 404."""
+    kept = send(client, png(RED)).headers["Location"]
+    token = kept.strip("/").split("/")[-1]
+    cache.clear()
+    settings.THROTTLES = {"picture": "2/min", "fetch": None, "api": None}
+    assert client.get(ADDRESS, {"product": "blue"}).status_code == 200
+    assert client.get(kept).status_code == 200
+    path = queries.kept_path(token)
+    assert path is not None
+    for damaged in (Path(shop["blue"].image.path), path):
+        damaged.write_bytes(b"no picture")
+    for address in (f"{ADDRESS}?product=blue", kept):
+        assert client.get(address).status_code == 429
+        assert client.get(address, REMOTE_ADDR="192.0.2.7").status_code == 404
 
 
 def test_the_whole_api_can_be_held_back(client: Client, shop: dict[str, Product], settings: Any) -> None:
