@@ -33,7 +33,7 @@ lint: $(VENV)/dev-installed ## style, types, the arrows between the packages, mi
 	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive catalog similarity config manage.py gunicorn.conf.py
 	$(BIN)/python .ci/audit.py
 
-torture: $(VENV)/dev-installed ## hostile input, faults and load, all of it; takes most of an hour (docs/reliability.md)
+torture: $(VENV)/engines-installed ## hostile input, faults and load, all of it; takes most of an hour (docs/reliability.md)
 	$(BIN)/python -m bench.torture all
 
 format: $(VENV)/dev-installed ## write the style that `make lint` checks

@@ -7,17 +7,25 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
-FILES = ("requirements.txt", "requirements-dev.txt")
 ROOT = Path(__file__).resolve().parent.parent
 
 
+def pinned() -> list[str]:
+    """What all the requirements files name, each once: they bring one another along."""
+    lines = (line.strip() for path in sorted(ROOT.glob("requirements*.txt")) for line in path.read_text().splitlines())
+    return sorted({line for line in lines if line and not line.startswith(("#", "-r "))})
+
+
 def main() -> int:
-    pinned = [argument for name in FILES for argument in ("-r", name)]
     options = ["--disable-pip", "--no-deps", "--progress-spinner", "off", "--timeout", "10", "--format", "json"]
-    command = [sys.executable, "-m", "pip_audit", *pinned, *options]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
+        file.write("\n".join(pinned()))
+        file.flush()
+        command = [sys.executable, "-m", "pip_audit", "-r", file.name, *options]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     try:
         packages = json.loads(done.stdout)["dependencies"]
     except ValueError:

@@ -8,9 +8,10 @@ from typing import Any
 
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
-from django.db import connection
+from django.db import DEFAULT_DB_ALIAS, connection, connections
 
 from catalog.files import free_bytes, nearest
+from catalog.reading import REPLICA
 
 LEAST_FREE_BYTES = 2**30
 OLDEST_SQLITE = (3, 37, 0)
@@ -45,6 +46,19 @@ def check_sqlite(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
         said = "This SQLite was built without FTS5, which searches in words."
         messages.append(Error(said, hint="Install a Python whose sqlite3 has it.", id="catalog.E003"))
     return messages
+
+
+@register("catalog")
+def check_replica(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """Visitors read from it what is written to the database of the catalogue, which has to come there by itself."""
+    if REPLICA not in settings.DATABASES:
+        return []
+    for setting, alias in (("DATABASE_REPLICA_URL", REPLICA), ("DATABASE_URL", DEFAULT_DB_ALIAS)):
+        if (vendor := connections[alias].vendor) != "postgresql":
+            said = f"{setting} names {vendor}, which no replica follows: visitors would see another catalogue."
+            hint = "Let DATABASE_REPLICA_URL name a streaming replica of the PostgreSQL of DATABASE_URL, or unset it."
+            return [Error(said, hint=hint, id="catalog.E005")]
+    return []
 
 
 @register(Tags.security, deploy=True)

@@ -2,14 +2,13 @@
 
     shop-2026-11-23/
       manifest.json        what is in it: size and SHA-256 of every file, when, of how many products
-      database.sqlite3     as it stood at one moment
+      database.sqlite3     as it stood at one moment; database.pgdump where it is PostgreSQL
       media/               the pictures
       spaces/ builds/ maps/   embeddings, indexes and maps, so that nothing has to be computed again
 
-The database is copied first, by SQLite's own backup (https://www.sqlite.org/backup.html), in one transaction that
-holds nobody up. What it names lies on disk by then, and stays: pictures, builds and maps are never changed in place,
-spaces are copied while no builder is at work. Neither the secret key is in it, nor what makes itself anew: collected
-styles, caches, converted networks.
+The database is copied first (`similarity.database_copies`), in one transaction that holds nobody up. What it names lies
+on disk by then, and stays: pictures, builds and maps are never changed in place, spaces are copied while no builder is
+at work. Neither the secret key is in it, nor what makes itself anew: collected styles, caches, converted networks.
 
 A backup is written under another name and renamed when it is whole. So is what is restored: the database comes last,
 and a folder without one is no shop yet.
@@ -21,22 +20,21 @@ import hashlib
 import json
 import os
 import shutil
-import sqlite3
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from django.conf import settings
-from django.db import connection, connections
+from django.db import connections
 
 from catalog.files import free_bytes, fsync, nearest, replace_file
 from similarity.builds import build_lock
+from similarity.database_copies import KINDS, BackupError, DatabaseCopy, of_settings
 
 FORMAT = 1
-DATABASE = "database.sqlite3"
 MANIFEST = "manifest.json"
 PARTS = ("media", "spaces", "builds", "maps")
 _PASSED_OVER = frozenset({"lock", "lock.holder", "switch.lock", "converted", "verified", "owner"})
@@ -45,10 +43,6 @@ _UNDER_WAY = ".restoring"
 _CHUNK = 2**20
 
 Progress = Callable[[Iterable["Copy"], int], Iterable["Copy"]]
-
-
-class BackupError(Exception):
-    """A backup cannot be made or restored; the message says why, and what to do."""
 
 
 @dataclass(frozen=True)
@@ -100,14 +94,15 @@ def back_up(
     """
     if target.exists():
         raise BackupError(f"{target} is there already; name a folder that is not.")
+    database = of_settings()
     former = read_manifest(previous) if previous is not None else None
     aside = target.with_name(f".{target.name}.part")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(mode=0o700, parents=True)  # it holds what people typed, and hashes of passwords
     try:
         with build_lock(wait_s):
-            products = _copy_database(aside / DATABASE)
-            files = {DATABASE: _described(aside / DATABASE)}
+            products = database.write(aside / database.name)
+            files = {database.name: _described(aside / database.name)}
             copies = list(_to_copy())
             known = {name: held for name, held in former.files.items() if name.startswith("media/")} if former else {}
             _check_room(aside, sum(_size_of(copy.source) for copy in copies if copy.name not in known))
@@ -130,23 +125,6 @@ def back_up(
         shutil.rmtree(aside, ignore_errors=True)
         raise
     return manifest
-
-
-def _copy_database(target: Path) -> int:
-    """The database as it is now, in one file; how many products it has."""
-    if connection.vendor != "sqlite":
-        raise BackupError(
-            "This backs up catalogues in SQLite. Of this database, its own tool makes a backup (pg_dump)."
-        )
-    with (
-        closing(sqlite3.connect(connection.settings_dict["NAME"], timeout=60)) as source,
-        closing(sqlite3.connect(target)) as copy,
-    ):
-        source.backup(copy)
-        copy.execute("PRAGMA journal_mode=DELETE")  # one file, that needs no other to be read
-        if (said := copy.execute("PRAGMA integrity_check").fetchone()[0]) != "ok":
-            raise BackupError(f"The database is damaged ({said}): restore an older backup, or ask SQLite's .recover.")
-        return int(copy.execute("SELECT count(*) FROM catalog_product").fetchone()[0])
 
 
 def _places() -> dict[str, Path]:
@@ -227,20 +205,18 @@ def check(folder: Path, progress: Progress = _silent) -> BackupManifest:
 
 
 def restore(folder: Path, progress: Progress = _silent) -> BackupManifest:
-    """Make the data folder, which has to be empty, what it was when the backup was made. All of it or nothing: killed
-    in the middle, the same command begins again.
+    """Make the data folder and the database, which have to be empty, what they were when the backup was made. All of it
+    or nothing: killed in the middle, the same command begins again.
 
-    Raises BackupError where the backup is damaged, or the data folder holds a shop.
+    Raises BackupError where the backup is damaged, or there is a shop already.
     """
     manifest = read_manifest(folder)
-    if connection.vendor != "sqlite":
-        raise BackupError("DATABASE_URL names another database than SQLite; restore into that with its own tool.")
-    data, database = Path(settings.DATA_DIR), Path(connection.settings_dict["NAME"])
-    places = _places()
+    database = _database_for(manifest)
+    database.refuse_unless_empty()
+    data, places = Path(settings.DATA_DIR), _places()
     aside = data / _UNDER_WAY
-    begun = aside.is_dir()
-    taken = [path for path in (database, *places.values()) if path.exists()]
-    if database.exists() or (taken and not begun):
+    taken = [place for place in places.values() if place.exists()]
+    if taken and not aside.is_dir():
         raise BackupError(
             f"{taken[0]} is there already, and nothing is overwritten: let VITRINE_DATA_DIR name an empty folder, or "
             f"move what is in {data} away."
@@ -264,11 +240,21 @@ def restore(folder: Path, progress: Progress = _silent) -> BackupManifest:
         if (aside / part).is_dir():
             place.parent.mkdir(parents=True, exist_ok=True)
             shutil.move(aside / part, place)
-    database.parent.mkdir(parents=True, exist_ok=True)
-    shutil.move(aside / DATABASE, database)
-    fsync(database.parent)
+    database.read(aside / database.name)
     shutil.rmtree(aside, ignore_errors=True)
     return manifest
+
+
+def _database_for(manifest: BackupManifest) -> DatabaseCopy:
+    database = of_settings()
+    if database.name not in manifest.files:
+        held = next((kind for kind in KINDS if kind.name in manifest.files), None)
+        if held is None:
+            raise BackupError("The backup holds no database that can be used.")
+        raise BackupError(
+            f"The backup holds a catalogue in {held.kind}, and the settings name {database.kind}: {held.otherwise}."
+        )
+    return database
 
 
 def _within(folder: Path, name: str) -> Path:

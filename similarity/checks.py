@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import shlex
+from pathlib import Path
 from typing import Any
 
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register
 from django.core.exceptions import ImproperlyConfigured
+from django.db import DEFAULT_DB_ALIAS, connections
 
 from similarity.builds import BuildError, NoBuild, builds_dir, current_manifest
 from similarity.embedders import get_embedder
-from similarity.indexes import get_engine
+from similarity.indexes import engine_name, get_engine
 
 
 @register("similarity", deploy=True)  # imports FAISS, which every command would wait for
@@ -21,12 +24,45 @@ def check_engines(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
         try:
             get_embedder(name)
         except ImproperlyConfigured as error:
-            messages.append(Error(str(error), id="similarity.E001"))
+            hint = (
+                "Name a class that is there, with options that it has, and install what it imports (requirements.txt)."
+            )
+            messages.append(Error(str(error), hint=hint, id="similarity.E001"))
     try:
         get_engine()
     except ImproperlyConfigured as error:
-        messages.append(Error(str(error), id="similarity.E002"))
+        known = ", ".join(settings.ENGINES)
+        hint = f"Let VITRINE_ENGINE be {known} or a class that is there, and install what it imports."
+        messages.append(Error(str(error), hint=hint, id="similarity.E002"))
     return messages
+
+
+@register("similarity")
+def check_where_looks_lie(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """An engine whose looks lie on a server is told where that is. Nobody is asked whether it answers: /readyz does."""
+    index = settings.SIMILARITY["INDEX"]
+    engine = engine_name(index["BACKEND"])
+    if engine == "milvus" and not index["MILVUS"]["URI"]:
+        said = "VITRINE_ENGINE=milvus does not say where Milvus is."
+        return [Error(said, hint="Set VITRINE_MILVUS to its address, as http://127.0.0.1:19530.", id="similarity.E003")]
+    if (
+        engine == "pgvector"
+        and (vendor := connections[index.get("DATABASE") or DEFAULT_DB_ALIAS].vendor) != "postgresql"
+    ):
+        said = f"VITRINE_ENGINE=pgvector keeps looks in PostgreSQL, and the settings name {vendor}."
+        hint = "Let VITRINE_VECTORS_URL, or DATABASE_URL, name a PostgreSQL with pgvector: postgres://…"
+        return [Error(said, hint=hint, id="similarity.E004")]
+    return []
+
+
+@register("similarity")
+def check_share(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """A folder of a network that is not mounted would be made here, and nobody else would find a build in it."""
+    storage = settings.STORAGES.get("builds", {"BACKEND": ""})
+    if not storage["BACKEND"].endswith(".FileSystemStorage") or Path(share := storage["OPTIONS"]["location"]).is_dir():
+        return []
+    hint = f"Mount it, or make it once: mkdir {shlex.quote(str(share))}"
+    return [Warning(f"VITRINE_SHARE names {share}, which is no folder.", hint=hint, id="similarity.W002")]
 
 
 @register("similarity")
@@ -37,7 +73,7 @@ def check_published_build(app_configs: Any, **kwargs: Any) -> list[CheckMessage]
     except NoBuild:
         return []  # a fresh installation; pages and admin say so
     except BuildError as error:
-        return [Warning(str(error), id="similarity.W001")]
+        return [Warning(str(error), hint="Run: python manage.py build_index", id="similarity.W001")]
     for name, expected in manifest.files.items():
         path = builds_dir() / manifest.id / name
         if not path.is_file() or path.stat().st_size != expected["size"]:

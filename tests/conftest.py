@@ -20,7 +20,7 @@ REAL_CATALOGUE = Path(__file__).resolve().parent.parent.parent / "shared" / "dat
 DEMO_CATALOGUE = Path(__file__).resolve().parent.parent / "fixtures" / "demo"
 
 
-LONG = ("test_torture", "test_end_to_end", "test_backups", "test_build_index", "test_recipes")
+LONG = ("test_torture", "test_end_to_end", "test_backups", "test_backups_postgres", "test_build_index", "test_recipes")
 """Files that take longest: begun first, so that no worker is left alone with one at the end."""
 
 

@@ -7,15 +7,20 @@ import logging
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 from django.core.management import call_command
 from django.test import Client
 
+from bench.torture.disk import cannot_mount, mount, unmount
+from bench.torture.ground import Shop, kill
 from catalog.checks import check_data_folder, check_deployment, check_sqlite
-from tests.processes import ROOT, environment, run_python, serving
+from similarity.checks import check_engines
+from tests.processes import ROOT, environment, free_port, run_python, serving
 
 PRODUCTION = {"VITRINE_HTTPS": "1", "VITRINE_PROXIES": "1", "VITRINE_HSTS": "31536000"}
 
@@ -26,11 +31,26 @@ def serve(env: dict[str, str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60, check=False)
 
 
+def wait_until_it_answers(address: str, server: subprocess.Popen[bytes], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            requests.get(address, timeout=30)
+        except requests.ConnectionError:
+            assert server.poll() is None, "the server has ended"
+            assert time.monotonic() < deadline, "the server does not answer"
+            time.sleep(0.1)
+        else:
+            return
+
+
 @pytest.mark.parametrize("lacking", ["DJANGO_SECRET_KEY", "DJANGO_ALLOWED_HOSTS"])
 def test_no_server_starts_without_key_and_hosts(tmp_path: Path, lacking: str) -> None:
-    env = serving(tmp_path)
+    (temporary := tmp_path / "tmp").mkdir()
+    env = serving(tmp_path, TMPDIR=str(temporary))
     del env[lacking]
     done = serve(env)
+    assert not list(temporary.iterdir())  # nothing piles up where it is started again and again
     assert done.returncode != 0
     assert f"Vitrine does not serve: {lacking} not set." in done.stderr
     assert "Traceback" not in done.stderr
@@ -82,6 +102,47 @@ def test_a_data_folder_that_cannot_be_is_named(settings: Any, tmp_path: Path, mo
     (message,) = check_data_folder(None)
     assert message.id == "catalog.E001"
     assert "/proc/vitrine" in message.msg
+
+
+@pytest.mark.parametrize(
+    ("given", "found", "hint"),
+    [
+        ({"VITRINE_ENGINE": "milvus"}, "(similarity.E003)", "Set VITRINE_MILVUS"),
+        ({"VITRINE_ENGINE": "pgvector"}, "(similarity.E004)", "Let VITRINE_VECTORS_URL"),
+        (
+            {"VITRINE_ENGINE": "pgvector", "VITRINE_VECTORS_URL": "sqlite:////nowhere/looks.sqlite3"},
+            "(similarity.E004)",
+            "Let VITRINE_VECTORS_URL",
+        ),
+        ({"DATABASE_REPLICA_URL": "sqlite:////nowhere/replica.sqlite3"}, "(catalog.E005)", "Let DATABASE_REPLICA_URL"),
+        ({"VITRINE_SHARE": "/nowhere/all of us"}, "(similarity.W002)", "mkdir '/nowhere/all of us'"),
+        ({"VITRINE_ENGINE": "elsewhere.Index"}, "(similarity.E002)", "Let VITRINE_ENGINE be faiss, exact, "),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, dict) else "",
+)
+def test_settings_that_do_not_go_together_are_named(
+    tmp_path: Path, given: dict[str, str], found: str, hint: str
+) -> None:
+    env = serving(tmp_path, DATABASE_URL=f"sqlite:///{tmp_path}/shop.sqlite3") | given
+    done = run_python("manage.py", "check", "--deploy", "--fail-level", "WARNING", env=env, check=False)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert hint in done.stderr.partition(found)[2].partition("HINT: ")[2].partition("\n")[0]
+
+
+def test_servers_and_folders_that_are_named_are_not_asked_for_by_a_check(tmp_path: Path) -> None:
+    away = {"VITRINE_ENGINE": "milvus", "VITRINE_MILVUS": "http://127.0.0.1:9", "VITRINE_SHARE": str(tmp_path)}
+    assert "no issues" in run_python("manage.py", "check", env=environment(tmp_path, **away)).stdout
+    bucket = {"VITRINE_SHARE": "s3://bucket/folder"}
+    assert "no issues" in run_python("manage.py", "check", env=environment(tmp_path, **bucket)).stdout
+
+
+@pytest.mark.django_db
+def test_an_embedder_that_cannot_be_had_is_named(settings: Any) -> None:
+    embedders = {"*": {"BACKEND": "elsewhere.Embedder"}}
+    settings.SIMILARITY = {**settings.SIMILARITY, "EMBEDDERS": embedders}
+    (message,) = check_engines(None)
+    assert (message.id, "requirements.txt" in str(message.hint)) == ("similarity.E001", True)
 
 
 @pytest.mark.django_db
@@ -172,6 +233,69 @@ def test_metrics_are_for_this_machine_unless_opened(client: Client, settings: An
     assert client.get("/metrics", REMOTE_ADDR="203.0.113.5").status_code == 200
     settings.METRICS = "off"
     assert client.get("/metrics").status_code == 404
+
+
+def test_who_watches_by_an_address_is_answered_whatever_the_shop_is_called(tmp_path: Path) -> None:
+    port = free_port()
+    env = serving(tmp_path, **PRODUCTION) | {"DJANGO_ALLOWED_HOSTS": "shop.example"}
+    run_python("manage.py", "migrate", "-v0", env=env)
+    command = [sys.executable, "-m", "gunicorn", "config.wsgi", f"--bind=127.0.0.1:{port}"]
+    site = subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def status(path: str, **headers: str) -> int:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return requests.get(
+            f"http://127.0.0.1:{port}{path}", headers=named, timeout=30, allow_redirects=False
+        ).status_code
+
+    try:
+        wait_until_it_answers(f"http://127.0.0.1:{port}/healthz", site)
+        ready = requests.get(f"http://127.0.0.1:{port}/readyz", timeout=30)
+        assert (ready.status_code, list(ready.json()["trouble"])) == (503, ["index"])  # nothing has been built
+        for host in (f"127.0.0.1:{port}", f"localhost:{port}", "[::1]", "10.0.0.5:8000"):
+            assert status("/healthz", Host=host) == status("/metrics", Host=host) == 200
+        # The metrics are for this machine, which is not who a proxy speaks for.
+        assert status("/metrics", X_Forwarded_For="203.0.113.5") == 404
+        assert status("/metrics", X_Forwarded_For="127.0.0.1", X_Forwarded_Proto="https") == 404
+        # Another name, which a stranger may let point here, is nobody's; nor is a page shown by an address.
+        assert status("/metrics", Host="elsewhere.example") == status("/healthz", Host="elsewhere.example") == 400
+        assert status("/api/v1/products/", X_Forwarded_Proto="https") == 400
+        shop = {"Host": "shop.example", "X_Forwarded_For": "203.0.113.5"}
+        assert status("/", **shop) == 301
+        assert status("/", **shop, X_Forwarded_Proto="https") == 200
+        assert status("/healthz", **shop, X_Forwarded_Proto="https") == 200
+    finally:
+        site.terminate()
+        site.wait(timeout=40)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("room_mib", "options"),
+    [(1, ["--preload"]), (4, ["--preload"]), (4, [])],
+    ids=["none for the server", "none for its workers", "none for its workers, which load the site themselves"],
+)
+def test_no_room_for_metrics_costs_nothing_but_metrics(tmp_path: Path, room_mib: int, options: list[str]) -> None:
+    if trouble := cannot_mount(tmp_path):
+        pytest.skip(trouble)
+    (disk := tmp_path / "disk").mkdir()
+    shop = Shop(tmp_path / "shop", PROMETHEUS_MULTIPROC_DIR=str(disk))
+    shop.manage("migrate", "-v0")
+    mount(disk, room_mib)
+    try:
+        with shop.served(*options, workers=1) as server:
+            for deaths in range(2):
+                for path in ("/", "/healthz", "/metrics"):
+                    assert requests.get(server.address + path, timeout=30).status_code == 200
+                assert requests.post(f"{server.address}/api/v1/search/image/", json={}, timeout=30).status_code == 400
+                counted = requests.get(f"{server.address}/metrics", timeout=30).text
+                assert 'vitrine_refusals_total{reason="invalid",what="request"} 1.0' in counted
+                assert server.deaths() == deaths
+                kill(server.worker_pids()[0])  # and the next one answers as well
+            assert "for itself" in server.said()
+            assert "Traceback" not in server.said()
+    finally:
+        unmount(disk)
 
 
 @pytest.mark.django_db

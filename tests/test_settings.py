@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from pathlib import Path
 
@@ -63,3 +64,23 @@ def test_throttles_are_named_one_by_one_or_all_off(tmp_path: Path) -> None:
         code = f"import django; django.setup()\n{show}"
         said = run_python("-c", code, env=environment(tmp_path, VITRINE_THROTTLE=value)).stdout
         assert said.strip() == str(rates)
+
+
+def test_a_host_of_postgresql_that_vanishes_is_noticed_and_an_address_may_say_otherwise(tmp_path: Path) -> None:
+    pytest.importorskip("psycopg")
+    code = (
+        "import django, json; django.setup()\n"
+        "from django.db import connections\n"
+        "print(json.dumps([connections[name].get_connection_params() for name in ('default', 'replica', 'vectors')],"
+        " default=str))"
+    )
+    addresses = {
+        "DATABASE_URL": "postgres://shop@db/shop",
+        "DATABASE_REPLICA_URL": "postgres://shop@replica/shop",
+        "VITRINE_VECTORS_URL": "postgres://shop@vectors/shop?tcp_user_timeout=60000&connect_timeout=1",
+    }
+    primary, replica, vectors = json.loads(run_python("-c", code, env=environment(tmp_path, **addresses)).stdout)
+    for each in (primary, replica, vectors):
+        assert [each[f"keepalives_{name}"] for name in ("idle", "interval", "count")] == [5, 2, 2]
+    waits = [(each["tcp_user_timeout"], each["connect_timeout"]) for each in (primary, replica, vectors)]
+    assert waits == [(5000, 5), (5000, 2), (60000, 1)]

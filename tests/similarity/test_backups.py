@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from bench.torture.ground import Shop
-from similarity.backups import DATABASE, MANIFEST
+from similarity.backups import MANIFEST
+from similarity.database_copies import SqliteCopy
 from tests import shared
 
 pytestmark = [
@@ -95,6 +96,33 @@ def test_nothing_is_overwritten(shop: Shop, backup: Path) -> None:
     assert "is there already" in refusal(shop, "backup", str(backup))
 
 
+def test_what_a_crash_left_of_another_database_is_not_played_over_it(shop: Shop, backup: Path, empty: Shop) -> None:
+    empty.manage("migrate", "-v0")
+    database = empty.folder / "vitrine.sqlite3"
+    crash = (
+        "import os, signal\n"
+        "from catalog.models import Product\n"
+        "Product.objects.create(product_id='OLD', title='of the former shop')\n"
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    with pytest.raises(RuntimeError, match="ended with -9"):
+        empty.python(crash)
+    log, index = (database.with_name(database.name + suffix) for suffix in ("-wal", "-shm"))
+    assert log.stat().st_size
+    database.unlink()
+    kept = {path: path.read_bytes() for path in (log, index)}
+    said = refusal(empty, "restore", str(backup))
+    assert f"{log} and {index} belonged to a database that is gone" in said
+    assert "move them away" in said
+    assert {path: path.read_bytes() for path in (log, index)} == kept
+    assert not (empty.folder / "media").exists()
+    assert not (empty.folder / ".restoring").exists()
+    for path in kept:
+        path.unlink()
+    empty.manage("restore", str(backup))
+    assert empty.manage("export_catalogue", "-").stdout == shop.manage("export_catalogue", "-").stdout
+
+
 def test_who_was_killed_in_the_middle_begins_again(backup: Path, empty: Shop) -> None:
     shutil.copytree(backup / "media", empty.folder / "media")
     (empty.folder / ".restoring" / "spaces").mkdir(parents=True)
@@ -109,7 +137,7 @@ def test_pictures_of_a_former_backup_cost_no_room(shop: Shop, backup: Path, tmp_
     shop.manage("backup", str(second), "--previous", str(backup))
     picture = next((second / "media" / "images").rglob("*.jpg"))
     assert picture.stat().st_ino == (backup / picture.relative_to(second)).stat().st_ino
-    assert (second / DATABASE).stat().st_ino != (backup / DATABASE).stat().st_ino
+    assert (second / SqliteCopy.name).stat().st_ino != (backup / SqliteCopy.name).stat().st_ino
     assert "is whole" in shop.manage("restore", "--check", str(second)).stdout
 
 
@@ -117,7 +145,7 @@ def test_a_backup_that_names_files_elsewhere_is_refused(backup: Path, empty: Sho
     odd = tmp_path / "odd"
     shutil.copytree(backup, odd)
     manifest = json.loads((odd / MANIFEST).read_text())
-    manifest["files"]["../../outside"] = manifest["files"][DATABASE]
+    manifest["files"]["../../outside"] = manifest["files"][SqliteCopy.name]
     (odd / MANIFEST).write_text(json.dumps(manifest))
     assert "leads out of the backup" in refusal(empty, "restore", str(odd))
     assert "no backup that can be used" in refusal(empty, "restore", str(tmp_path))
@@ -126,7 +154,7 @@ def test_a_backup_that_names_files_elsewhere_is_refused(backup: Path, empty: Sho
 def test_neither_key_nor_locks_nor_caches_are_in_it(shop: Shop, backup: Path) -> None:
     names = {path.name for path in backup.rglob("*")}
     assert not names & {"secret_key", "lock", "lock.holder", "verified", "converted"}
-    with sqlite3.connect(backup / DATABASE) as database:
+    with sqlite3.connect(backup / SqliteCopy.name) as database:
         assert database.execute("PRAGMA journal_mode").fetchone() == ("delete",)
 
 

@@ -10,7 +10,8 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.template.defaultfilters import filesizeformat
 
-from similarity.backups import BackupError, back_up
+from similarity.backups import back_up
+from similarity.database_copies import BackupError, PostgresCopy
 from similarity.management.arguments import files_bar, told_in_a_sentence
 
 
@@ -38,9 +39,13 @@ class Command(BaseCommand):
                 )
             except BackupError as error:
                 raise CommandError(str(error)) from error
+        name = shlex.quote(str(folder))
+        empty = "VITRINE_DATA_DIR=/an/empty/folder"
+        if PostgresCopy.name in made.files:
+            empty += " DATABASE_URL=postgres://…/an_empty_database"
         self.stdout.write(
             f"{made.products:,} products in {len(made.files):,} files ({filesizeformat(made.size)}) are in {folder}. "
-            f"Check it, or restore it into an empty folder:\n"
-            f"  python manage.py restore --check {shlex.quote(str(folder))}\n"
-            f"  VITRINE_DATA_DIR=/an/empty/folder python manage.py restore {shlex.quote(str(folder))}"
+            f"Check it, or restore it where nothing is yet:\n"
+            f"  python manage.py restore --check {name}\n"
+            f"  {empty} python manage.py restore {name}"
         )

@@ -11,14 +11,16 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 from django.template.defaultfilters import filesizeformat
 
-from similarity.backups import BackupError, check, restore
+from similarity.backups import check, restore
+from similarity.database_copies import BackupError
 from similarity.management.arguments import files_bar, told_in_a_sentence
 
 
 class Command(BaseCommand):
     help = (
-        "Makes the data folder (VITRINE_DATA_DIR), which has to be empty, what it was when the backup was made, and "
-        "brings the database up to the present version. Every file is compared with its SHA-256 on the way."
+        "Makes the data folder (VITRINE_DATA_DIR) and the database (DATABASE_URL), which have to be empty, what they "
+        "were when the backup was made, and brings the database up to the present version. Every file is compared with "
+        "its SHA-256 on the way."
     )
     # There is no database yet that could be checked.
     requires_system_checks: list[str] = []
