@@ -7,7 +7,8 @@ restored, or has gone on further than the log reaches back.
 
 SQLite has one writer at a time, so that versions are seen in their order. PostgreSQL has many, and who began first may
 end last: there an entry also names its transaction, and whoever reads remembers up to which one all had ended
-(`Seen.horizon`), and what was seen of later ones (`Seen.ahead`).
+(`Seen.horizon`), and what was seen of later ones (`Seen.ahead`). What was dumped from another server names transactions
+of that one, and had all ended when it was dumped.
 
 It is made by migrations 0006 and 0007. A migration that lets Django remake the table of products drops the triggers
 with it (SQLite), and has to run `CREATE` again; a test looks for them.
@@ -28,6 +29,8 @@ WATCHED = ("title", *ATTRIBUTES, "hidden", "missing_since", "embedding_row")
 """What an update must change to be an entry: what decides whether a product is found, and by what."""
 MOST_AHEAD = 100
 """Entries of transactions that had not all ended, beyond which it is worth remembering anew what has been seen."""
+MOST_BEHIND = 10_000
+"""Transactions since, beyond which it is too."""
 
 
 def _sqlite() -> tuple[list[str], list[str]]:
@@ -140,9 +143,8 @@ def newest() -> Seen:
             cursor.execute(f"SELECT version, token FROM {TABLE} ORDER BY version DESC LIMIT 1")  # noqa: S608
             return Seen(*cursor.fetchone())
         cursor.execute(
-            f"{_ENTRIES} WHERE transaction >= {_XMIN} OR version ="  # noqa: S608
-            f" (SELECT version FROM {TABLE} WHERE transaction < {_XMIN} ORDER BY version DESC LIMIT 1)"
-            " ORDER BY version"
+            f"{_ENTRIES} WHERE {_YOUNG.format(_XMIN)} OR version ="  # noqa: S608
+            f" (SELECT version FROM {TABLE} WHERE {_SETTLED} ORDER BY version DESC LIMIT 1) ORDER BY version"
         )
         return _seen(cursor.fetchall())
 
@@ -165,16 +167,28 @@ def since(seen: Seen, most: int) -> News | None:
 
 _XMIN = "pg_snapshot_xmin(pg_current_snapshot())"
 """All transactions before this one have ended (https://www.postgresql.org/docs/current/functions-info.html)."""
-_ENTRIES = f"SELECT version, token, product, transaction < {_XMIN}, {_XMIN}::text::bigint FROM {TABLE}"  # noqa: S608 - constants
+_XMAX = "pg_snapshot_xmax(pg_current_snapshot())"
+"""Of this one and later ones nothing is visible, but to themselves."""
+_OWN = "pg_current_xact_id_if_assigned()"
+_OF_OLD = f"(transaction >= {_XMAX} AND transaction IS DISTINCT FROM {_OWN} OR age(xmin) > age(transaction::xid))"
+"""Whether an entry names a transaction of another server, from which it was dumped: one that is still to come here, or
+that came after the one which has put the row there. An entry that is written here names its own, or the one around it.
+"""
+_YOUNG = f"(transaction >= {{}} AND transaction < {_XMAX} AND NOT {_OF_OLD} OR transaction = {_OWN})"
+"""Entries of transactions from some one on. With both bounds, so that what is of old is not gone through each time."""
+_SETTLED = f"(transaction < {_XMIN} OR {_OF_OLD})"
+_ENTRIES = f"SELECT version, token, product, {_SETTLED}, {_XMIN}::text::bigint FROM {TABLE}"  # noqa: S608 - constants
 _Line = tuple[int, int, int, bool, int]
 
 
 def _since_on_postgresql(seen: Seen, most: int) -> News | None:
     known = {seen.version, *seen.ahead}
     with reading.connection().cursor() as cursor:
+        # Of what is older than the newest that was seen, what may have been committed since; and all that is younger,
+        # also where the horizon is another server's, as after a dump was restored.
         cursor.execute(
-            f"{_ENTRIES} WHERE transaction >= %s::text::xid8 OR version = %s ORDER BY version LIMIT %s",
-            [str(seen.horizon), seen.version, len(known) + most + 1],
+            f"{_ENTRIES} WHERE version >= %s OR {_YOUNG.format('%s::text::xid8')} ORDER BY version LIMIT %s",
+            [seen.version, str(seen.horizon), len(known) + most + 1],
         )
         found: list[_Line] = cursor.fetchall()
     # Of what this very transaction had written and took back, the entries are gone too.

@@ -284,7 +284,8 @@ def _brought_up_to_date(columns: Columns) -> Columns | None:
         return None
     if news.products:
         return _changed(columns, news)
-    if len(columns.seen.ahead) > changes.MOST_AHEAD and news.seen != columns.seen:
+    behind = abs(news.seen.horizon - columns.seen.horizon) > changes.MOST_BEHIND
+    if (behind or len(columns.seen.ahead) > changes.MOST_AHEAD) and news.seen != columns.seen:
         return replace(columns, seen=news.seen)  # nothing new, and less to ask for
     return columns
 

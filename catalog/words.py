@@ -13,10 +13,12 @@ from __future__ import annotations
 
 import difflib
 import re
+import threading
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
 
-from catalog import reading
+from catalog import changes, reading
 from catalog.columns import ATTRIBUTES
 
 TABLE, VOCABULARY = "catalog_product_words", "catalog_product_vocabulary"
@@ -24,8 +26,9 @@ MOST_WORDS = 20
 MOST_CORRECTED = 5
 _NEIGHBOURS = 5000
 """Words of the vocabulary that one misspelt word is held against, at most."""
-_SAMPLED = 20_000
-"""Products whose words are the vocabulary on PostgreSQL, which keeps none."""
+_SAMPLED_BYTES = 8 * 2**20
+"""Of the table of products, some 20,000 of them, whose words are the vocabulary on PostgreSQL, which keeps none. They
+are taken from everywhere: the whole of a large catalogue would take minutes."""
 
 _COLUMNS = ("title", *ATTRIBUTES)
 _NAMES = ", ".join(_COLUMNS)
@@ -141,7 +144,7 @@ def nearest(word: str) -> str | None:
     if not word or not is_indexed():
         return None
     vocabulary = _vocabulary(word[0])
-    if any(term.startswith(word) for term in vocabulary):
+    if any(term.startswith(word) for term in vocabulary) or _is_rare(word):
         return None
     near = [term for term in vocabulary if abs(len(term) - len(word)) <= 2]
     likeness = difflib.SequenceMatcher(b=word)
@@ -153,21 +156,63 @@ def nearest(word: str) -> str | None:
     return max(difflib.get_close_matches(word, near, n=5, cutoff=0.7), key=rank, default=None)
 
 
-def _vocabulary(letter: str) -> dict[str, int]:
-    """Words that begin so, and in how many products they are; on PostgreSQL, in the first some thousand."""
+def _vocabulary(letter: str) -> Mapping[str, int]:
+    """Words that begin so, and in how many products they are; on PostgreSQL, of those that were looked at."""
+    if reading.connection().vendor == "postgresql":
+        return _sampled().get(letter, {})
     with reading.connection().cursor() as cursor:
-        if reading.connection().vendor == "sqlite":
-            cursor.execute(
-                f"SELECT term, doc FROM {VOCABULARY} WHERE term >= %s AND term < %s LIMIT %s",  # noqa: S608
-                [letter, letter + chr(0x10FFFF), _NEIGHBOURS],
-            )
-        else:
-            sample = f"SELECT {_VECTOR} FROM catalog_product ORDER BY id LIMIT {_SAMPLED}"  # noqa: S608
-            cursor.execute(
-                "SELECT word, ndoc FROM ts_stat(%s) WHERE starts_with(word, %s) LIMIT %s",
-                [sample, letter, _NEIGHBOURS],
-            )
+        cursor.execute(
+            f"SELECT term, doc FROM {VOCABULARY} WHERE term >= %s AND term < %s LIMIT %s",  # noqa: S608
+            [letter, letter + chr(0x10FFFF), _NEIGHBOURS],
+        )
         return dict(cursor.fetchall())
+
+
+@dataclass
+class _Sample:
+    """The words of some products, by first letter, of the catalogue as it was at `state`."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    state: Hashable = None
+    words: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+
+
+_samples: dict[str, _Sample] = {}
+"""By database, as `columnar` has its columns."""
+
+
+def _sampled() -> Mapping[str, Mapping[str, int]]:
+    """Read once for each state of the catalogue, whoever asks however often: it takes the database up to a second."""
+    sample = _samples.setdefault(reading.database(), _Sample())
+    seen = changes.newest()
+    state = (seen.version, seen.token, seen.ahead)
+    with sample.lock:
+        if sample.state != state:
+            sample.words, sample.state = _read_sample(), state
+        return sample.words
+
+
+def _read_sample() -> Mapping[str, Mapping[str, int]]:
+    found: dict[str, dict[str, int]] = {}
+    with reading.connection().cursor() as cursor:
+        cursor.execute("SELECT pg_relation_size('catalog_product')")
+        share = min(100.0, 100.0 * _SAMPLED_BYTES / max(1, cursor.fetchone()[0]))
+        some = f"SELECT {_VECTOR} FROM catalog_product TABLESAMPLE SYSTEM ({share}) REPEATABLE (0)"  # noqa: S608
+        cursor.execute("SELECT word, ndoc FROM ts_stat(%s) WHERE word <> '' ORDER BY ndoc DESC", [some])
+        for word, products in cursor:
+            if len(of_letter := found.setdefault(word[0], {})) < _NEIGHBOURS:
+                of_letter[word] = products
+    return found
+
+
+def _is_rare(word: str) -> bool:
+    """Whether it begins a word of a product that was not looked at."""
+    if reading.connection().vendor != "postgresql":
+        return False
+    with reading.connection().cursor() as cursor:
+        # Counted: for any one of them, PostgreSQL would go through the table instead of the index.
+        cursor.execute(f"SELECT count(*) FROM ({MATCHING['postgresql']}) AS found", [match_expression([word])])  # noqa: S608
+        return bool(cursor.fetchone()[0])
 
 
 def corrected(text: str) -> str | None:

@@ -11,6 +11,8 @@ A router as Django describes it (https://docs.djangoproject.com/en/5.2/topics/db
 from __future__ import annotations
 
 import logging
+import math
+import threading
 import time
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -31,6 +33,10 @@ READ_OWN_S = 15
 """How far a replica may be behind before somebody misses what they have just written."""
 AWAY_S = 5.0
 """How long a replica that did not answer is not asked again."""
+PATIENCE_S = 0.5
+"""While somebody has waited so long for the replica, others read from the primary."""
+_ALIVE = "/healthz"
+"""Reads nothing, and has to answer at once, whatever is away."""
 
 
 @dataclass
@@ -70,7 +76,9 @@ class ReplicaMiddleware:
         if REPLICA not in settings.DATABASES:
             raise MiddlewareNotUsed
         self.get_response = get_response
+        self._lock = threading.Lock()
         self._away_until = 0.0
+        self._asking: dict[int, float] = {}  # since when, by thread
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         reads = _Request(REPLICA if _may_be_late(request) and self._answers() else DEFAULT_DB_ALIAS)
@@ -86,22 +94,38 @@ class ReplicaMiddleware:
         return response
 
     def _answers(self) -> bool:
-        if time.monotonic() < self._away_until:
-            return False
+        """A host that is gone says nothing, and whoever asks waits until the system gives up: one does, no other."""
+        now = time.monotonic()
+        with self._lock:
+            if now < self._away_until or any(now - since > PATIENCE_S for since in self._asking.values()):
+                return False
+            if self._away_until:  # it was away: the next comes when this one knows
+                self._away_until = math.inf
+            self._asking[threading.get_ident()] = now
+        away = "nobody heard it out"
+        try:
+            away = self._trouble()
+        finally:
+            with self._lock:
+                del self._asking[threading.get_ident()]
+                self._away_until = time.monotonic() + AWAY_S if away else 0.0
+        if away:
+            logger.warning("The replica does not answer, and the primary is read instead: %s", away)
+        return not away
+
+    def _trouble(self) -> str:
         connection = connections[REPLICA]
         try:
             if connection.connection is not None and not connection.is_usable():
                 connection.close()
             connection.ensure_connection()
         except DatabaseError as error:
-            self._away_until = time.monotonic() + AWAY_S
-            logger.warning("The replica does not answer, and the primary is read instead: %s", str(error).strip())
-            return False
-        return True
+            return str(error).strip() or type(error).__name__
+        return ""
 
 
 def _may_be_late(request: HttpRequest) -> bool:
-    if request.method not in ("GET", "HEAD") or request.path.startswith("/admin/"):
+    if request.method not in ("GET", "HEAD") or request.path == _ALIVE or request.path.startswith("/admin/"):
         return False
     known = (settings.SESSION_COOKIE_NAME, COOKIE)
     return "Authorization" not in request.headers and not any(name in request.COOKIES for name in known)

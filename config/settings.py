@@ -85,6 +85,7 @@ if _vectors := env.str("VITRINE_VECTORS_URL", ""):
     DATABASES["vectors"] = env.dj_db_url("VITRINE_VECTORS_URL", **KEPT)
 # A host that vanishes (power, network) resets no connection, and the system would wait for its answer for a quarter of
 # an hour. What stays unacknowledged for five seconds ends the connection, and so does a host that is silent for seven.
+# The catalogue's own has twenty: without it nothing goes, and an import should outlive a disk that stalls.
 # What an address says itself holds (…?tcp_user_timeout=60000; https://www.postgresql.org/docs/current/libpq-connect.html).
 NOTICED: dict[str, int] = {
     "connect_timeout": 5,
@@ -96,7 +97,8 @@ NOTICED: dict[str, int] = {
 for _name, _database in DATABASES.items():
     if _database["ENGINE"].endswith("postgresql"):
         # The replica is asked by a visitor, who could be answered from the primary meanwhile.
-        _patience = NOTICED | ({"connect_timeout": 2} if _name == "replica" else {})
+        _own = {"replica": {"connect_timeout": 2}, "default": {"tcp_user_timeout": 20_000}}
+        _patience = NOTICED | _own.get(_name, {})
         _database["OPTIONS"] = _patience | _database.get("OPTIONS", {})
 
 # What finds neighbours, by the names that people type; another engine by its dotted path.

@@ -59,6 +59,7 @@ TRANSFORMS = ("mean", "basis")
 """The arrays of a part, each in a file of its own."""
 TICK_NS = 50_000_000
 REPAIR = "Run: python manage.py build_index"
+FETCH = "Run: python manage.py fetch_builds"
 
 
 class BuildError(Exception):
@@ -185,6 +186,16 @@ def _current_path(folder: Path) -> Path:
     return Path(folder) / "CURRENT"
 
 
+def fetched_path() -> Path:
+    """There where this machine fetches its builds (`similarity.sharing`), and has made none since."""
+    return builds_dir() / "fetched"
+
+
+def repair() -> str:
+    """What mends a damaged build here."""
+    return FETCH if fetched_path().exists() else REPAIR
+
+
 def default_name(model: str) -> str:
     """What builds of a model are called where nobody names them: the end of its name, "dinov2-small"."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", Path(model).name).strip("._-")[:MAX_NAME] or "index"
@@ -200,9 +211,9 @@ def publications() -> list[Publication]:
     except FileNotFoundError:
         raise NoBuild(f"No index has been built yet. {REPAIR} --model efficientnet-lite0 (or another)") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise BuildError(f"{current_path()} cannot be read ({error}). {REPAIR}") from error
+        raise BuildError(f"{current_path()} cannot be read ({error}). {repair()}") from error
     if not lines or any(len(line) != 2 for line in lines):
-        raise BuildError(f"{current_path()} is damaged. {REPAIR}")
+        raise BuildError(f"{current_path()} is damaged. {repair()}")
     current, *former = (Publication(*line) for line in lines)
     return [current, *(each for each in former if (builds_dir() / each.build_id).is_dir())]
 
@@ -227,7 +238,7 @@ def published_manifest(publication: Publication) -> Manifest:
     """Raises BuildError where it is not the one that was published."""
     manifest = read_manifest(publication.build_id)
     if file_sha256(manifest_path(publication.build_id)) != publication.manifest_sha256:
-        raise BuildError(f"The manifest of build {manifest.id} is not the one that was published. {REPAIR}")
+        raise BuildError(f"The manifest of build {manifest.id} is not the one that was published. {repair()}")
     return manifest
 
 
@@ -241,7 +252,7 @@ def read_manifest(build_id: str) -> Manifest:
     try:
         return Manifest.from_json(path.read_text())
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BuildError(f"{path} cannot be used ({error}). {REPAIR}") from error
+        raise BuildError(f"{path} cannot be used ({error}). {repair()}") from error
 
 
 def readable_manifests() -> Iterator[Manifest]:
@@ -305,6 +316,7 @@ def store_build(made: Ingredients) -> Manifest:
     except BaseException:
         remove_aside(aside)
         raise
+    fetched_path().unlink(missing_ok=True)
     fsync(root)
     _note_verified(manifest, {name: _state_of(root / build_id / name) for name in manifest.files}, written_ns)
     return manifest
@@ -395,10 +407,10 @@ def open_build(manifest: Manifest) -> Build:
         )
         index = get_engine(manifest.engine).load(folder)
     except (OSError, ValueError, KeyError, VectorIndexError, ImproperlyConfigured) as error:
-        raise BuildError(f"The build in {folder} cannot be opened ({error}). {REPAIR}") from error
+        raise BuildError(f"The build in {folder} cannot be opened ({error}). {repair()}") from error
     shapes = (len(rows), len(digests), len(order), index.count, index.dimension, layout.dimension)
     if shapes != (manifest.count,) * 4 + (manifest.dimension,) * 2:
-        raise BuildError(f"The files of the build in {folder} do not belong together. {REPAIR}")
+        raise BuildError(f"The files of the build in {folder} do not belong together. {repair()}")
     return Build(manifest, layout, index, rows, digests, order, cells)
 
 
@@ -467,9 +479,9 @@ def _verify_file(path: Path, size: int, sha256: str) -> None:
     try:
         found = path.stat().st_size
     except OSError as error:
-        raise BuildError(f"{path} is missing from the build. {REPAIR}") from error
+        raise BuildError(f"{path} is missing from the build. {repair()}") from error
     if found != size or file_sha256(path) != sha256:
-        raise BuildError(f"{path} is not the file that its manifest describes. {REPAIR}")
+        raise BuildError(f"{path} is not the file that its manifest describes. {repair()}")
 
 
 def remove_unfinished() -> None:

@@ -11,8 +11,11 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 from filelock import FileLock, Timeout
 
 from catalog.files import fsync, replace_file
@@ -33,7 +36,8 @@ from similarity.builds import (
     verify,
 )
 from similarity.embedders.base import file_sha256
-from similarity.indexes import engine_name
+from similarity.indexes import engine_name, get_engine
+from similarity.indexes.served import ServedIndex
 
 KEPT_FORMER = 2
 """Former builds that are kept whatever their name: a reader that is just opening one never loses it."""
@@ -157,18 +161,24 @@ def roll_back(instead_of: str | None = None) -> Manifest:
 
 
 def remove_build(name_or_id: str) -> Manifest:
-    """Remove a stored build. Raises BuildError where it is the current one, or where nobody can tell which is."""
+    """Remove a stored build. Raises BuildError where it is the current one, where nobody can tell which is, and where
+    other machines answer from the looks that would go with it."""
     with _switching():
         manifest = find_build(name_or_id)
         with suppress(NoBuild):
             if manifest.id == publications()[0].build_id:
                 raise BuildError(f"Build {manifest.id} is the current one; publish another one first. {LIST}")
+        if manifest.id in shared_builds() and _is_served(manifest):
+            raise BuildError(
+                f"Build {manifest.id} is what other machines fetch, and its looks lie on a server for them too. "
+                "Let them have another one first: python manage.py share_builds"
+            )
         _remove(manifest.id)
     return manifest
 
 
 def remove_superseded(but: str) -> None:
-    """All builds but this one, the current, those published before it, and the youngest of every name.
+    """All builds but this one, the current, those published before it, the youngest of every name, and what is shared.
 
     Nothing is removed where nobody can tell which build is current.
     """
@@ -179,6 +189,7 @@ def remove_superseded(but: str) -> None:
             kept = {but}
         except BuildError:
             return
+        kept |= shared_builds()
         names = set()
         for manifest in readable_manifests():
             if manifest.name not in names:
@@ -187,6 +198,35 @@ def remove_superseded(but: str) -> None:
         for path in builds_dir().glob("[0-9]*"):
             if path.is_dir() and path.name not in kept:
                 _remove(path.name)
+
+
+def shared_builds() -> set[str]:
+    """The builds that the shared storage may name: others answer from them, and from their looks on a server, however
+    long nobody has shared a younger one. Told by a note here, as the storage may be away."""
+    if "builds" not in settings.STORAGES:
+        return set()
+    try:
+        lines = _shared_path().read_text().splitlines()
+    except OSError:
+        return set()
+    return {line.split()[0] for line in lines if line.strip()}
+
+
+def note_shared(lines: Sequence[str]) -> None:
+    """What CURRENT on the shared storage says, or may say: lines of id and manifest's SHA-256."""
+    text = "".join(f"{line}\n" for line in dict.fromkeys(map(str.strip, lines)) if line)
+    if not _shared_path().is_file() or _shared_path().read_text() != text:
+        replace_file(_shared_path(), text.encode())
+
+
+def _shared_path() -> Path:
+    return builds_dir() / "shared"
+
+
+def _is_served(manifest: Manifest) -> bool:
+    with suppress(ImproperlyConfigured):
+        return issubclass(get_engine(manifest.engine), ServedIndex)
+    return True
 
 
 @contextmanager

@@ -7,8 +7,9 @@
 The storage is Django's (STORAGES["builds"]): a folder of a network file system, or an object store. Nothing that it
 says is believed: the line in CURRENT says what the manifest's digest is, the manifest what those of the files are. A
 machine keeps what it fetches beside its own builds, and answers from it as from any: what is damaged, or not there
-yet, is not published, and the former build goes on answering. Where looks lie on a server, they are the builder's,
-and stay when a machine that has fetched the build removes it (`similarity.indexes.served`).
+yet, is not published, and the former build goes on answering. What comes to be damaged here is fetched again. Where
+looks lie on a server, they are the builder's, and stay when a machine that has fetched the build removes it
+(`similarity.indexes.served`); the builder keeps those of the build that CURRENT names.
 """
 
 from __future__ import annotations
@@ -35,18 +36,19 @@ from similarity.builds import (
     Publication,
     build_lock,
     builds_dir,
-    manifest_path,
+    fetched_path,
     publications,
     published_manifest,
     remove_unfinished,
     verify,
 )
-from similarity.publishing import KEPT_FORMER, is_current, publish, remove_superseded
+from similarity.publishing import KEPT_FORMER, is_current, note_shared, publish, remove_superseded
 
 logger = logging.getLogger(__name__)
 
 CURRENT = "CURRENT"
 MANIFEST = "manifest.json"
+DAMAGED = ".damaged-"
 MOST_MANIFEST_BYTES = 2**24
 _ID = re.compile(r"\d{8}T\d{6}-\d{6}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -72,15 +74,17 @@ def share_builds() -> Exchanged:
     published = publications()[: 1 + KEPT_FORMER]
     current = published[0]
     manifest = published_manifest(current)
+    line, former = f"{current.build_id} {current.manifest_sha256}", _read(storage, CURRENT).decode(errors="replace")
+    note_shared([line, former])  # killed on the way, either may stand there
     size = 0
     if not storage.exists(f"{manifest.id}/{MANIFEST}"):
         verify(manifest, anew=True)
         for name in [*manifest.files, MANIFEST]:
             size += _put(storage, builds_dir() / manifest.id / name, f"{manifest.id}/{name}")
-    line = f"{current.build_id} {current.manifest_sha256}\n"
-    changed = _read(storage, CURRENT) != line.encode()
+    changed = former != f"{line}\n"
     if changed:
-        _replace(storage, CURRENT, ContentFile(line.encode()))
+        _replace(storage, CURRENT, ContentFile(f"{line}\n".encode()))
+    note_shared([line])
     _remove_others(storage, {each.build_id for each in published})
     return Exchanged(manifest.id, changed, size)
 
@@ -88,19 +92,22 @@ def share_builds() -> Exchanged:
 def fetch_builds() -> Exchanged:
     """Have here, and publish here, what is published on the storage.
 
-    Raises NoBuild where nothing is, BuildError where it cannot be trusted or there is no room for it; what answers here
-    goes on answering then.
+    What is here already is looked at as whoever serves it does, and fetched again where it is damaged: beside it, so
+    that nothing changes under a reader. Raises NoBuild where nothing is, BuildError where it cannot be trusted or there
+    is no room for it; what answers here goes on answering then.
     """
     storage = _storage()
     publication = _shared_publication(storage)
     with build_lock():
         remove_unfinished()
-        with suppress(NoBuild):
-            if publications()[0] == publication:
-                return Exchanged(publication.build_id, changed=False, size=0)
-        size = 0
-        if not manifest_path(publication.build_id).exists():
-            size = _fetch(storage, publication)
+        for path in builds_dir().glob(f"{DAMAGED}*"):  # nobody reads it any more, and its looks are others'
+            shutil.rmtree(path, ignore_errors=True)
+        if not fetched_path().exists():
+            fetched_path().touch()
+        whole = _is_whole(publication)
+        if whole and _is_published(publication):
+            return Exchanged(publication.build_id, changed=False, size=0)
+        size = 0 if whole else _fetch(storage, publication)
         manifest = published_manifest(publication)
         verify(manifest)
         publish(manifest)
@@ -109,19 +116,45 @@ def fetch_builds() -> Exchanged:
     return Exchanged(manifest.id, changed=True, size=size)
 
 
+def _is_published(publication: Publication) -> bool:
+    try:
+        return publications()[0] == publication
+    except NoBuild:
+        return False
+    except BuildError as error:
+        logger.warning("It is published anew: %s", error)
+        return False
+
+
+def _is_whole(publication: Publication) -> bool:
+    """Whether the build is here, and what it was when it was shared, as far as whoever serves it would notice."""
+    if not (builds_dir() / publication.build_id).exists():
+        return False
+    try:
+        verify(published_manifest(publication))
+    except (BuildError, OSError) as error:
+        logger.warning("It is fetched again: %s", error)
+        return False
+    return True
+
+
 EXCHANGES = {"share": share_builds, "fetch": fetch_builds}
 
 
 def keep_up(exchange: str, every_s: float) -> None:
-    """Do one of EXCHANGES again and again; what goes wrong is logged once, and tried again."""
+    """Do one of EXCHANGES again and again. What goes wrong is logged once and tried again, whatever the storage raises:
+    an object store has errors of its own. Settings that are not right end it."""
     trouble = ""
     while True:
         try:
             made = EXCHANGES[exchange]()
-        except (BuildError, OSError) as error:
-            if str(error) != trouble:
-                logger.warning("Builds cannot be exchanged (%s) at the moment: %s", exchange, error)
-            trouble = str(error)
+        except ImproperlyConfigured:
+            raise
+        except Exception as error:  # noqa: BLE001
+            said = str(error) if isinstance(error, (BuildError, OSError)) else f"{type(error).__name__}: {error}"
+            if said != trouble:
+                logger.warning("Builds cannot be exchanged (%s) at the moment: %s", exchange, said)
+            trouble = said
         else:
             trouble = ""
             if made.changed:
@@ -171,6 +204,8 @@ def _fetch(storage: Storage, publication: Publication) -> int:
         for path in aside.iterdir():
             fsync(path)
         fsync(aside)
+        if (builds_dir() / build_id).exists():  # damaged; whoever has mapped it keeps what they have
+            (builds_dir() / build_id).rename(builds_dir() / f"{DAMAGED}{build_id}-{time.time_ns()}")
         aside.rename(builds_dir() / build_id)
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import requests
@@ -206,3 +210,21 @@ def test_where_the_primary_is_away_visitors_are_answered_all_the_same(site: Site
     eventually(lambda: site.get("/readyz").status_code == 200)
     site.python(RENAME.format(title="Back again"))
     eventually(lambda: site.title() == "Back again")
+
+
+def test_of_a_host_that_vanished_one_visitor_waits_and_the_others_read_from_the_primary(tmp_path: Path) -> None:
+    need_postgres()
+    trial = ["unshare", "--net", "tc", "qdisc", "add", "dev", "lo", "root", "blackhole"]
+    if not shutil.which("tc") or subprocess.run(trial, capture_output=True, check=False).returncode:
+        pytest.skip("no network of its own may be made here, or none that swallows everything")
+    alone = {name: value for name, value in os.environ.items() if name != "TEST_DATABASE_URL"}
+    command = ["unshare", "--net", sys.executable, "-m", "tests.vanishing", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, env=alone, capture_output=True, text=True, timeout=150, check=False)
+    assert done.returncode == 0, done.stderr
+    waited = json.loads(done.stdout)
+    assert 4 < waited["first"][0] < 20, "its connection was kept: five seconds until that is given up, two for another"
+    assert 4 < waited["asleep"][0] < 20, "somebody was waiting for an answer"
+    assert 1 < waited["again"][0] < 10, "later one asks whether the replica is back"
+    assert waited["hung"][0] > 7, "a server that hangs on a host that is there is waited for"
+    for name in ("others", "alive", "later", "meanwhile", "back", "beside"):
+        assert max(waited[name]) < 1.9, f"{name} waited for the replica: {waited}"

@@ -83,4 +83,4 @@ def test_a_host_of_postgresql_that_vanishes_is_noticed_and_an_address_may_say_ot
     for each in (primary, replica, vectors):
         assert [each[f"keepalives_{name}"] for name in ("idle", "interval", "count")] == [5, 2, 2]
     waits = [(each["tcp_user_timeout"], each["connect_timeout"]) for each in (primary, replica, vectors)]
-    assert waits == [(5000, 5), (5000, 2), (60000, 1)]
+    assert waits == [(20_000, 5), (5000, 2), (60_000, 1)]

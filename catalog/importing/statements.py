@@ -85,38 +85,56 @@ def _copied(columns: str, said: dict[str, str], rows: Sequence[Sequence[Any]]) -
 
     100,000 products were imported in 6.8 s, and in 31 s by statements of many values each (medians of three rounds).
     """
-    staging = f"{Product._meta.db_table}_staging"
     names = columns.split(", ")
     bound = ", ".join(name for name in names if name not in said)
     values = ", ".join(said.get(name, name) for name in names)
     key = _quoted(Product._meta.get_field(_KEY))
-    with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(
-            f"CREATE TEMPORARY TABLE {staging} ON COMMIT DROP AS SELECT {bound} FROM {_table()} WITH NO DATA"  # noqa: S608
-        )
-        with cursor.copy(f"COPY {staging} ({bound}) FROM STDIN") as copy:
-            for row in rows:
-                copy.write_row(row)
+    with _staged(bound, rows) as (cursor, staging):
         cursor.execute(
             f"INSERT INTO {_table()} ({columns}) SELECT {values} FROM {staging} "  # noqa: S608
             f"ON CONFLICT ({key}) DO NOTHING"
         )
         created: int = cursor.rowcount
-        cursor.execute(f"DROP TABLE {staging}")
     return created
+
+
+@contextmanager
+def _staged(columns: str, rows: Iterable[Sequence[Any]]) -> Iterator[tuple[Any, str]]:
+    """PostgreSQL: a cursor, and the name of a table that has these rows for as long as the block lasts."""
+    staging = f"{Product._meta.db_table}_staging"
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(
+            f"CREATE TEMPORARY TABLE {staging} ON COMMIT DROP AS SELECT {columns} FROM {_table()} WITH NO DATA"  # noqa: S608
+        )
+        with cursor.copy(f"COPY {staging} ({columns}) FROM STDIN") as copy:
+            for row in rows:
+                copy.write_row(row)
+        yield cursor, staging
+        cursor.execute(f"DROP TABLE {staging}")
 
 
 def update_products(products: Iterable[Product], update: Sequence[str]) -> None:
     """Write the named fields of products that are there."""
     fields = [field for field in Product._meta.concrete_fields if field.attname in update]
-    settings = ", ".join(f"{_quoted(field)} = %s" for field in fields)
     key = _quoted(Product._meta.pk)
     rows = [
         (*(_prepared(field, getattr(product, field.attname)) for field in fields), product.pk) for product in products
     ]
-    if rows:
-        with connection.cursor() as cursor:
-            cursor.executemany(f"UPDATE {_table()} SET {settings} WHERE {key} = %s", rows)  # noqa: S608
+    if not rows:
+        return
+    names = list(map(_quoted, fields))
+    if connection.vendor == "postgresql":
+        # One statement: the triggers are called once, and not for each row.
+        settings = ", ".join(f"{name} = staged.{name}" for name in names)
+        with _staged(", ".join([*names, key]), rows) as (cursor, staging):
+            cursor.execute(
+                f"UPDATE {_table()} AS product SET {settings} FROM {staging} AS staged"  # noqa: S608
+                f" WHERE product.{key} = staged.{key}"
+            )
+        return
+    settings = ", ".join(f"{name} = %s" for name in names)
+    with connection.cursor() as cursor:
+        cursor.executemany(f"UPDATE {_table()} SET {settings} WHERE {key} = %s", rows)  # noqa: S608
 
 
 @contextmanager

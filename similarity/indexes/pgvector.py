@@ -218,9 +218,14 @@ def _register(connection: BaseDatabaseWrapper) -> None:
 
 
 def _let_search(cursor: Any, effort: int) -> None:
-    """It stays with the connection, and most questions want the same: one statement less for each of these."""
+    """It stays with the connection, and most questions want the same: one statement less for each of these. Within a
+    transaction nothing is remembered, as one that is rolled back takes it along."""
     connection = cursor.connection
-    if _efforts.get(connection) != effort:
-        _efforts.pop(connection, None)
-        cursor.execute("SELECT set_config('hnsw.ef_search', %s, false)", [str(effort)])
+    if _efforts.get(connection) == effort:
+        return
+    _efforts.pop(connection, None)
+    # Without autocommit, as within `atomic`, the first statement begins a transaction.
+    lasting = connection.autocommit and connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
+    cursor.execute("SELECT set_config('hnsw.ef_search', %s, false)", [str(effort)])
+    if lasting:
         _efforts[connection] = effort

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import json
 import logging
+import math
+import os
 import re
 import secrets
 import shutil
@@ -174,6 +176,7 @@ class ServedIndex(VectorIndex):
         cls._links(factory)  # refuses what the engine has not
         given = in_chunks(vectors)
         count, dimension = given.shape
+        local = _scratch(count, dimension)  # before anything is made: there may be no room
         made = cls._resumed(kept, factory, count, dimension) if kept else None
         if made is None:
             effort = None if factory == FLAT else cls.first_effort
@@ -182,7 +185,6 @@ class ServedIndex(VectorIndex):
             made._note()
             made._ask(made._create)
         there = made._ask(made._held) or 0
-        local = _scratch(count, dimension)
         done = 0
         for chunk in given.chunks():
             local[done : done + len(chunk)] = chunk
@@ -342,26 +344,39 @@ class ServedIndex(VectorIndex):
     def _ask(cls, question: Callable[[], T]) -> T:
         """What the question gives. Raises EngineAway or another VectorIndexError instead of the driver's errors.
 
-        A connection that broke is renewed once: the server may have been started anew since it was last asked.
+        A connection that broke is renewed once: the server may have been started anew since it was last asked. That is
+        told at once; whoever was left waiting does not wait again. Of a server that was away one asks, and the others
+        are told that it is.
         """
-        if time.monotonic() < cls._away_until.get(cls, 0.0):
+        before = cls._away_until.get(cls, 0.0)
+        if time.monotonic() < before:
             raise EngineAway(f"{cls.server} did not answer a moment ago.")
-        for last in (False, True):
-            try:
-                return question()
-            except VectorIndexError:
-                raise
-            except Exception as error:
-                said = cls._translated(error)
-                if said is None:
+        if before:
+            cls._away_until[cls] = math.inf
+        away = False
+        try:
+            for last in (False, True):
+                began = time.monotonic()
+                try:
+                    return question()
+                except VectorIndexError:
                     raise
-                if isinstance(said, EngineAway):
-                    cls._renew()
-                    if not last:
-                        continue
-                    cls._away_until[cls] = time.monotonic() + AWAY_S
-                raise said from error
-        raise AssertionError
+                except Exception as error:
+                    said = cls._translated(error)
+                    if said is None:
+                        raise
+                    if isinstance(said, EngineAway):
+                        cls._renew()
+                        if not last and time.monotonic() - began < AWAY_S:
+                            continue
+                        away = True
+                    raise said from error
+            raise AssertionError
+        finally:
+            if away:
+                cls._away_until[cls] = time.monotonic() + AWAY_S
+            else:
+                cls._away_until.pop(cls, None)
 
 
 def _installation() -> str:
@@ -374,8 +389,17 @@ def _installation() -> str:
 
 
 def _scratch(count: int, dimension: int) -> Matrix:
-    """Room for so many vectors, in a file without a name: what is large need not fit into memory."""
+    """Room for so many vectors, in a file without a name beside the builds: what is large need not fit into memory.
+
+    Taken now: whoever writes into a mapped file when its disk has become full is killed (SIGBUS). Raises OSError.
+    """
     if not count:
         return np.empty((0, dimension), dtype=np.float32)
-    with tempfile.TemporaryFile() as file:
-        return np.memmap(file, dtype=np.float32, mode="w+", shape=(count, dimension))
+    folder = Path(settings.SIMILARITY["BUILDS_DIR"])
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder) as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, count * dimension * np.dtype(np.float32).itemsize)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(folder)) from None
+        return np.memmap(file, dtype=np.float32, mode="r+", shape=(count, dimension))

@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 from django.db import OperationalError, connection
 from django.db.migrations.executor import MigrationExecutor
+from django.test.utils import CaptureQueriesContext
 from hypothesis import given
 from hypothesis import strategies as st
 
+from catalog import changes
 from catalog.fields import RowWriter, row_text
 from catalog.filters import order_of
 from catalog.importing import service, upsert
@@ -49,6 +51,22 @@ def test_a_products_row_is_a_dict_to_readers_and_text_in_the_database(shop: Path
     with connection.cursor() as cursor:
         cursor.execute("SELECT source FROM catalog_product WHERE product_id = '2'")
         assert cursor.fetchone() == (row_text(row("2")),)
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite has no statement that many rows come into")
+def test_changed_rows_are_one_statement_and_each_gets_its_own_values(shop: Path) -> None:
+    run(shop)
+    seen = changes.newest()
+    titles = {"1": "Back \\N slash", "2": "Größe 38, “nice”", "3": "A shirt"}
+    write_csv(shop, [row(number, title) for number, title in titles.items()])
+    with CaptureQueriesContext(connection) as asked:
+        assert run(shop) == (0, 2, 1, 0)
+    updates = [query["sql"] for query in asked.captured_queries if 'UPDATE "catalog_product" AS' in query["sql"]]
+    assert len(updates) == 1
+    assert {product.product_id: product.title for product in Product.objects.all()} == titles
+    news = changes.since(seen, 10)
+    assert news is not None
+    assert len(news.products) == 2
 
 
 def test_columns_in_another_order_are_the_same_rows(shop: Path) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from django.core.management import call_command
@@ -141,3 +144,62 @@ def test_other_databases_look_for_the_words_anywhere(
     monkeypatch.setattr(connection, "vendor", "another")
     assert found(text) == ids
     assert words.corrected(text) is None
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite keeps a vocabulary of its own")
+class TestVocabularyOfPostgreSQL:
+    """Which keeps none: it is that of products from everywhere in the catalogue, read once for each state of it."""
+
+    @pytest.fixture
+    def large(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A catalogue of which no more than a quarter is looked at."""
+        titles = [(str(number), f"Shirt {'of linen' if number % 2 else 'of cotton'}") for number in range(4000)]
+        insert_products(["product_id", "title"], [*titles, ("last", "Umbrella peacock")])
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_relation_size('catalog_product')")
+            monkeypatch.setattr(words, "_SAMPLED_BYTES", cursor.fetchone()[0] // 4)
+
+    def test_it_is_read_once_for_each_state_of_the_catalogue(
+        self, wardrobe: None, add: Add, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        reads = []
+        read = words._read_sample
+
+        def noted() -> Any:
+            reads.append(1)
+            return read()
+
+        monkeypatch.setattr(words, "_read_sample", noted)
+        assert words.corrected("nvay shrit drss") == "navy shirt dress"
+        assert words.corrected("fabinda") == "fabindia"
+        assert len(reads) == 1
+        add("4", title="Umbrella")
+        assert words.corrected("umbrela") == "umbrella"
+        assert words.corrected("umbrela nvay") == "umbrella navy"
+        assert len(reads) == 2
+
+    def test_many_who_ask_at_once_have_it_read_once(self, wardrobe: None, monkeypatch: pytest.MonkeyPatch) -> None:
+        seen = changes.newest()
+        reads = []
+
+        def slow() -> dict[str, dict[str, int]]:
+            reads.append(1)
+            time.sleep(0.2)
+            return {"n": {"navy": 1}}
+
+        monkeypatch.setattr(words, "_read_sample", slow)
+        monkeypatch.setattr(changes, "newest", lambda: seen)  # what other threads see of this test's transaction
+        with ThreadPoolExecutor(4) as visitors:
+            assert list(visitors.map(lambda _: words._sampled(), range(4))) == [{"n": {"navy": 1}}] * 4
+        assert len(reads) == 1
+        words._samples.clear()
+
+    def test_of_a_large_catalogue_some_is_looked_at_and_no_word_of_the_rest_is_taken_for_misspelt(
+        self, large: None
+    ) -> None:
+        sampled = words._read_sample()
+        looked_at = sampled["s"]["shirt"]
+        assert 0 < looked_at < 2000
+        assert {*sampled["o"], *sampled["l"], *sampled["c"]} >= {"of", "linen", "cotton"}
+        assert words.corrected("shrit of linnen") == "shirt of linen"
+        assert words.corrected("umbrella") is None, "wherever its product stands"

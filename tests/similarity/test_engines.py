@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import socket
+import subprocess
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,14 +16,16 @@ import numpy as np
 import pytest
 from django.conf import settings as django_settings
 from django.core.management import CommandError, call_command
-from django.db import connections
+from django.db import connections, transaction
 from django.test import Client
 
 from catalog.models import Product
+from catalog.no_room import is_no_room, sentence
 from similarity import moving, serving
 from similarity.building import build_index
 from similarity.builds import BuildError, builds_dir, current_manifest, open_build
 from similarity.indexes import VectorIndexError, get_engine, served
+from similarity.indexes.base import EngineAway
 from similarity.moving import move_index
 from similarity.publishing import publish, remove_build, roll_back, stored_builds
 from similarity.refining import Refinement
@@ -165,6 +170,54 @@ def test_a_server_that_is_away_empties_the_panel_and_is_told_of_until_it_is_back
         assert 'class="card' in client.get("/products/red/").content.decode()
 
 
+def test_a_disk_without_room_is_told_of_before_anything_is_made(
+    in_postgres: None, settings: Any, tmp_path: Path
+) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("nothing may be mounted here")
+    before = held_on_server()
+    try:
+        settings.SIMILARITY = {**settings.SIMILARITY, "BUILDS_DIR": disk / "builds"}
+        with pytest.raises(OSError, match=str(disk)) as refused:
+            get_engine("pgvector").build(np.ones((4096, 128), dtype=np.float32))
+        assert is_no_room(refused.value)
+        assert str(disk) in sentence(refused.value)
+        assert held_on_server() == before
+        assert get_engine("pgvector").build(np.ones((64, 128), dtype=np.float32)).count == 64
+    finally:
+        subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
+def test_what_a_transaction_takes_back_of_the_effort_is_set_again(in_postgres: None) -> None:
+    engine: Any = get_engine("pgvector")
+    looks = np.random.default_rng(0).normal(size=(200, 8)).astype(np.float32)
+    index = engine.build(looks, factory="HNSW16")
+
+    def effort() -> str:
+        with connections[VECTORS].cursor() as cursor:
+            cursor.execute("SHOW hnsw.ef_search")
+            return str(cursor.fetchone()[0])
+
+    def ask(k: int) -> str:
+        index.search(looks[:1], k)
+        return effort()
+
+    with pytest.raises(KeyboardInterrupt), transaction.atomic(using=VECTORS):
+        assert ask(100) == "400"
+        raise KeyboardInterrupt
+    assert effort() != "400"
+    assert ask(100) == "400"
+    # What was remembered before holds within and after a transaction that changes it and is rolled back.
+    with pytest.raises(KeyboardInterrupt), transaction.atomic(using=VECTORS):
+        assert ask(50) == "200"
+        raise KeyboardInterrupt
+    assert ask(50) == "200"
+    assert ask(100) == "400"
+
+
 def test_a_note_that_names_something_else_is_refused(in_postgres: None, tmp_path: Path) -> None:
     note = {"name": "auth_user", "owner": "me", "count": 1, "dimension": 2, "factory": "Flat", "effort": None}
     (tmp_path / "pgvector.json").write_text(json.dumps(note))
@@ -295,3 +348,30 @@ def test_an_engine_that_answers_otherwise_is_not_moved_to(many: Product, monkeyp
     with pytest.raises(BuildError, match="Nothing was changed"):
         move_index("exact")
     assert len(stored_builds()) == 1
+
+
+def test_of_a_server_that_says_nothing_one_waits_once_and_the_others_are_told_at_once(
+    settings: Any, django_db_blocker: Any
+) -> None:
+    """As a host does that has vanished: nothing refuses, and nothing comes."""
+    need_postgres()
+    engine: Any = get_engine("pgvector")
+
+    def ask() -> float:
+        began = time.monotonic()
+        with pytest.raises(EngineAway):
+            engine._ask(lambda: connections[VECTORS].cursor().execute("SELECT 1"))
+        return time.monotonic() - began
+
+    with socket.create_server(("127.0.0.1", 0)) as silent, ThreadPoolExecutor(1) as another:
+        address = f"postgres://somebody@127.0.0.1:{silent.getsockname()[1]}/looks"
+        with django_db_blocker.unblock(), vectors_at(address):
+            looks_in(settings, PGVECTOR, DATABASE=VECTORS)
+            assert 4 < ask() < 8, "the five seconds of connecting are waited for once"
+            assert ask() < 1
+            time.sleep(served.AWAY_S)
+            first = another.submit(ask)
+            time.sleep(0.5)
+            assert ask() < 1, "one finds out whether it is back"
+            assert first.result() > 4
+    served.ServedIndex._away_until.clear()

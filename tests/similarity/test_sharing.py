@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core.files.storage import FileSystemStorage
 from django.core.management import CommandError, call_command
 
 from catalog.models import Product
@@ -167,6 +169,137 @@ def test_names_that_lead_elsewhere_are_refused(on: Machine, share: Path, reds_an
         fetch_builds()
 
 
+def hurt_here(name: str) -> None:
+    """A file of the current build is damaged on this machine's own disk."""
+    flip(builds_dir() / current_manifest().id / name)
+
+
+def lose_here() -> None:
+    (builds_dir() / current_manifest().id / "rows.npy").unlink()
+
+
+def empty_current_here() -> None:
+    (builds_dir() / "CURRENT").write_text("")
+
+
+@pytest.mark.parametrize(
+    "hurt",
+    [lambda: hurt_here("rows.npy"), lambda: hurt_here("manifest.json"), lose_here, empty_current_here],
+    ids=["rows", "manifest", "lost", "current"],
+)
+def test_what_comes_to_be_damaged_on_a_machine_is_fetched_again(
+    on: Machine, reds_and_blues: dict[str, Product], hurt: Callable[[], None]
+) -> None:
+    on("builder")
+    build_index()
+    shared = share_builds().build
+    on("web")
+    fetch_builds()
+    assert not fetch_builds().changed
+    with (builds_dir() / shared / "rows.npy").open("rb") as reader:
+        begun = reader.read(10)
+        hurt()
+        serving.reset_index()
+        with pytest.raises(BuildError, match=r"Run: python manage\.py fetch_builds"):
+            serving.get_index()
+        assert fetch_builds().changed
+        rest = reader.read()
+    assert found(reds_and_blues["red"]) == ["rose", "plum", "blue"], "and by the process that had refused it"
+    assert not fetch_builds().changed
+    assert len(begun + rest) == (builds_dir() / shared / "rows.npy").stat().st_size, "no file changes under a reader"
+    fetch_builds()
+    assert [path.name for path in builds_dir().iterdir() if path.name.startswith(".")] == []
+
+
+def test_a_damaged_build_that_is_not_current_is_fetched_again_when_it_is_published(
+    on: Machine, reds_and_blues: dict[str, Product], add_product: AddProduct
+) -> None:
+    on("builder")
+    first = build_index().index
+    share_builds()
+    on("web")
+    fetch_builds()
+    on("builder")
+    add_product("new", (190, 10, 10))
+    build_index()
+    share_builds()
+    on("web")
+    fetch_builds()
+    flip(builds_dir() / first / "rows.npy")
+    on("builder")
+    roll_back()
+    share_builds()
+    on("web")
+    fetched = fetch_builds()
+    assert fetched == sharing.Exchanged(first, changed=True, size=fetched_bytes())
+    assert found(reds_and_blues["red"]) == ["rose", "plum", "blue"]
+
+
+def test_who_builds_again_is_told_to_build(on: Machine, reds_and_blues: dict[str, Product]) -> None:
+    on("builder")
+    build_index()
+    share_builds()
+    on("web")
+    fetch_builds()
+    build_index(full=True)
+    hurt_here("rows.npy")
+    serving.reset_index()
+    serving.get_index()  # from the one that was fetched
+    assert "Run: python manage.py build_index" in str(serving.serving_error())
+
+
+class Moody(FileSystemStorage):
+    """An object store that raises an error of its own until it is well again."""
+
+    well = False
+
+    def open(self, name: str, mode: str = "rb") -> Any:
+        if not Moody.well:
+            raise RuntimeError("SlowDown: reduce your request rate")
+        return super().open(name, mode)
+
+
+def test_whoever_keeps_up_outlives_whatever_the_storage_raises(
+    on: Machine,
+    share: Path,
+    settings: Any,
+    reds_and_blues: dict[str, Product],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    on("builder")
+    build_index()
+    share_builds()
+    on("web")
+    options = {"location": str(share), "allow_overwrite": True}
+    settings.STORAGES = {
+        **settings.STORAGES,
+        "builds": {"BACKEND": "tests.similarity.test_sharing.Moody", "OPTIONS": options},
+    }
+    rounds = 0
+
+    def rest(seconds: float) -> None:
+        nonlocal rounds
+        rounds += 1
+        if rounds == 3:
+            monkeypatch.setattr(Moody, "well", True)
+        if rounds == 4:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(time, "sleep", rest)
+    with pytest.raises(KeyboardInterrupt), caplog.at_level("INFO", logger="similarity"):
+        sharing.keep_up("fetch", 10)
+    assert found(reds_and_blues["red"]) == ["rose", "plum", "blue"]
+    assert caplog.text.count("RuntimeError: SlowDown") == 1, "the same trouble is told once"
+    assert "is current now" in caplog.text
+
+
+def test_keeping_up_with_settings_that_are_not_right_ends(on: Machine, db: None, settings: Any) -> None:
+    settings.STORAGES = {name: each for name, each in settings.STORAGES.items() if name != "builds"}
+    with pytest.raises(CommandError, match="VITRINE_SHARE"):
+        call_command("fetch_builds", "--every", "10")
+
+
 def test_nothing_to_share_and_nothing_shared(on: Machine, db: None, settings: Any) -> None:
     on("builder")
     with pytest.raises(NoBuild):
@@ -216,3 +349,45 @@ def test_who_has_fetched_a_build_does_not_give_back_its_looks(
     on("builder")
     remove_build(first)
     assert len(held_on_server() - before) == 1
+
+
+def test_looks_that_others_answer_from_stay_however_long_nothing_is_shared(
+    in_postgres: None, on: Machine, settings: Any, reds_and_blues: dict[str, Product], add_product: AddProduct
+) -> None:
+    on("builder")
+    looks_in(settings, PGVECTOR)
+    before = held_on_server()
+    first = build_index().index
+    share_builds()
+    on("web")
+    fetch_builds()
+    on("builder")
+    for number in range(5):  # and nobody shares any of them
+        add_product(f"p{number}", (10 * number, 0, 0))
+        build_index()
+    assert len(held_on_server() - before) == 3 + 1
+    with pytest.raises(BuildError, match="share_builds"):
+        remove_build(first)
+    on("web")
+    assert found(reds_and_blues["red"])[-1] == "blue"
+    on("builder")
+    last = share_builds().build
+    add_product("one more", (1, 2, 3))
+    build_index()
+    assert first not in {build.manifest.id for build in stored_builds()}
+    on("web")
+    assert fetch_builds().build == last
+    assert len(held_on_server() - before) == 3
+
+
+def test_where_nothing_is_shared_any_more_nothing_is_kept_for_it(
+    on: Machine, settings: Any, reds_and_blues: dict[str, Product], add_product: AddProduct
+) -> None:
+    on("builder")
+    build_index()
+    share_builds()
+    settings.STORAGES = {name: each for name, each in settings.STORAGES.items() if name != "builds"}
+    for number in range(4):
+        add_product(f"p{number}", (10 * number, 0, 0))
+        build_index()
+    assert len(stored_builds()) == 3
