@@ -110,7 +110,8 @@ class TransformersEmbedder(NetworkEmbedder):
         from transformers import AutoImageProcessor
 
         try:
-            return AutoImageProcessor.from_pretrained(  # nosec B615 - a folder of this machine
+            # A folder of this machine, so that no revision is to be named.
+            return AutoImageProcessor.from_pretrained(  # nosec B615
                 self.folder, local_files_only=True, trust_remote_code=False, backend="pil"
             )
         except (OSError, ValueError, ImportError) as error:
@@ -200,7 +201,8 @@ class TransformersEmbedder(NetworkEmbedder):
 
         disable_progress_bar()  # ours is enough
         try:
-            network = AutoModel.from_pretrained(  # nosec B615 - a folder of this machine
+            # A folder of this machine.
+            network = AutoModel.from_pretrained(  # nosec B615
                 self.folder, local_files_only=True, trust_remote_code=False, use_safetensors=True
             )
         except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
