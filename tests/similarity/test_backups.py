@@ -18,7 +18,7 @@ from tests import shared
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif("TEST_DATABASE_URL" in os.environ, reason="backs up SQLite; test_backups_postgres has the other"),
+    pytest.mark.skipif("TEST_DATABASE_URL" in os.environ, reason="backs up SQLite; test_backups_postgres does not"),
 ]
 
 
