@@ -248,7 +248,7 @@ def restore(folder: Path, progress: Progress = _silent) -> BackupManifest:
 def _database_for(manifest: BackupManifest) -> DatabaseCopy:
     database = of_settings()
     if database.name not in manifest.files:
-        held = next((kind for kind in KINDS if kind.name in manifest.files), None)
+        held = next((kind for kind in KINDS.values() if kind.name in manifest.files), None)
         if held is None:
             raise BackupError("The backup holds no database that can be used.")
         raise BackupError(

@@ -11,7 +11,7 @@ from django.core.checks import CheckMessage, Error, Warning, register
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DEFAULT_DB_ALIAS, connections
 
-from similarity.builds import BuildError, NoBuild, builds_dir, current_manifest
+from similarity.builds import BuildError, NoBuild, builds_dir, current_manifest, repair
 from similarity.embedders import get_embedder
 from similarity.indexes import engine_name, get_engine
 
@@ -73,14 +73,14 @@ def check_published_build(app_configs: Any, **kwargs: Any) -> list[CheckMessage]
     except NoBuild:
         return []  # a fresh installation; pages and admin say so
     except BuildError as error:
-        return [Warning(str(error), hint="Run: python manage.py build_index", id="similarity.W001")]
+        return [Warning(str(error), hint=repair(), id="similarity.W001")]
     for name, expected in manifest.files.items():
         path = builds_dir() / manifest.id / name
         if not path.is_file() or path.stat().st_size != expected["size"]:
             return [
                 Warning(
                     f"{path} is missing or not the file that its manifest describes.",
-                    hint="Run: python manage.py build_index",
+                    hint=repair(),
                     id="similarity.W001",
                 )
             ]

@@ -133,15 +133,15 @@ class PostgresCopy(DatabaseCopy):
         _run(_program("pg_restore"), *whole, *self._AS_THEY_COME, "--dbname=application_name=vitrine", str(source))
 
 
-KINDS: tuple[type[DatabaseCopy], ...] = (SqliteCopy, PostgresCopy)
+KINDS: dict[str, type[DatabaseCopy]] = {"sqlite": SqliteCopy, "postgresql": PostgresCopy}
+"""By the database's vendor, as Django calls it."""
 
 
 def of_settings() -> DatabaseCopy:
     """Raises BackupError where the settings name a database that nobody here can copy."""
-    kinds = {"sqlite": SqliteCopy, "postgresql": PostgresCopy}
-    if connection.vendor not in kinds:
+    if connection.vendor not in KINDS:
         raise BackupError(f"DATABASE_URL names {connection.vendor}: make and restore its backups by its own tools.")
-    return kinds[connection.vendor]()
+    return KINDS[connection.vendor]()
 
 
 # --- PostgreSQL's programs -------------------------------------------------------------------------

@@ -14,6 +14,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,11 @@ class Tail:
     digests: Digests
     looks: Matrix
     incomplete: NDArray[np.bool_]
+
+    @cached_property
+    def waits(self) -> bool:
+        """Whether a part of one of them may still be written."""
+        return bool(self.incomplete.any())
 
 
 @dataclass(frozen=True)
@@ -96,7 +102,6 @@ class LiveIndex:
         self._lock = threading.Lock()
         self._tail_stamp: object = None
         self._tail = self._no_tail()
-        self._waiting = True
         self._placed: _Placed | None = None
 
     @property
@@ -110,16 +115,15 @@ class LiveIndex:
             stamp: object = None
             try:
                 # Who is young, the style says; other spaces matter only while somebody waits for a part.
-                waiting = self._waiting
-                stamp = tuple(space.stamp() for part, space in self._spaces.items() if waiting or part == "style")
+                waits = self._tail.waits
+                stamp = tuple(space.stamp() for part, space in self._spaces.items() if waits or part == "style")
                 if stamp != self._tail_stamp:
                     self._tail = self._read_tail()
-                    self._waiting = bool(self._tail.incomplete.any())
             except (SpaceError, OSError, ValueError) as error:
                 stamp = str(error)
                 if stamp != self._tail_stamp:
                     logger.warning("Products younger than the index are left out: %s", error)
-                self._tail, self._waiting = self._no_tail(), True
+                self._tail = self._no_tail()
             self._tail_stamp = stamp
             return self._tail
 

@@ -326,9 +326,9 @@ def test_the_commands_say_what_they_did(on: Machine, reds_and_blues: dict[str, P
     assert json.loads(said[3])["changed"] is False
 
 
-def test_who_has_fetched_a_build_does_not_give_back_its_looks(
-    in_postgres: None, on: Machine, settings: Any, reds_and_blues: dict[str, Product], add_product: AddProduct
-) -> None:
+def fetched_from_server(on: Machine, settings: Any) -> tuple[set[str], str]:
+    """Builder and web machine, now the one in use, answer from the same looks on a server: what was held there before,
+    and their build."""
     on("builder")
     looks_in(settings, PGVECTOR)
     before = held_on_server()
@@ -336,6 +336,13 @@ def test_who_has_fetched_a_build_does_not_give_back_its_looks(
     share_builds()
     on("web")
     fetch_builds()
+    return before, first
+
+
+def test_who_has_fetched_a_build_does_not_give_back_its_looks(
+    in_postgres: None, on: Machine, settings: Any, reds_and_blues: dict[str, Product], add_product: AddProduct
+) -> None:
+    before, first = fetched_from_server(on, settings)
     assert found(reds_and_blues["red"]) == ["rose", "plum", "blue"]
     on("builder")
     add_product("new", (190, 10, 10))
@@ -354,13 +361,7 @@ def test_who_has_fetched_a_build_does_not_give_back_its_looks(
 def test_looks_that_others_answer_from_stay_however_long_nothing_is_shared(
     in_postgres: None, on: Machine, settings: Any, reds_and_blues: dict[str, Product], add_product: AddProduct
 ) -> None:
-    on("builder")
-    looks_in(settings, PGVECTOR)
-    before = held_on_server()
-    first = build_index().index
-    share_builds()
-    on("web")
-    fetch_builds()
+    before, first = fetched_from_server(on, settings)
     on("builder")
     for number in range(5):  # and nobody shares any of them
         add_product(f"p{number}", (10 * number, 0, 0))
