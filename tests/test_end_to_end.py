@@ -157,7 +157,7 @@ def test_a_broken_index_leaves_the_pages_whole(shop: Shop) -> None:
 
 
 # --- the worker --------------------------------------------------------------------------------
-def until(happens: Callable[[], object], deadline_s: float = 90) -> None:
+def until(happens: Callable[[], object], deadline_s: float = 300) -> None:
     deadline = time.monotonic() + deadline_s
     while not happens():
         assert time.monotonic() < deadline, "it did not happen"

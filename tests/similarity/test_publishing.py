@@ -20,6 +20,7 @@ from similarity.builds import BuildError, build_lock, builds_dir, current_path, 
 from similarity.publishing import remove_build, roll_back, stored_builds, use_build
 from similarity.services import index_status, similar_to
 from similarity.spaces import Space
+from tests.processes import forked
 from tests.similarity.conftest import AddProduct, embed_without_building, give_picture, png
 from tests.similarity.test_builds_and_serving import found
 
@@ -58,19 +59,18 @@ def test_two_models_lie_side_by_side_and_a_serving_process_sees_switch_and_rollb
     assert serving_now() == two
 
 
+@pytest.mark.django_db(transaction=True)
 def test_another_process_notices_a_switch(reds_and_blues: dict[str, Product]) -> None:
     """Forked, as gunicorn forks its workers: it asks, the switch happens here, it asks again."""
     one, two = build_index("toy").index, build_index("other").index
-    context = multiprocessing.get_context("fork")
-    here, there = context.Pipe()
+    here, there = multiprocessing.Pipe()
 
     def worker() -> None:
         for _ in range(3):
             there.recv()
             there.send(serving_now())
 
-    process = context.Process(target=worker)
-    process.start()
+    process = forked(worker)
     try:
         seen = []
         for step in (lambda: None, lambda: use_build(one), roll_back):
@@ -225,6 +225,7 @@ def test_what_was_published_in_the_meantime_is_not_switched_away(reds_and_blues:
     assert current() == two
 
 
+@pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("step", ["replace_file", "_remove"])
 def test_killed_at_any_step_the_order_is_the_former_or_the_new_one(
     reds_and_blues: dict[str, Product], add_product: AddProduct, monkeypatch: pytest.MonkeyPatch, step: str
@@ -240,8 +241,7 @@ def test_killed_at_any_step_the_order_is_the_former_or_the_new_one(
         os._exit(9)
 
     monkeypatch.setattr(publishing, step, killed)
-    child = multiprocessing.get_context("fork").Process(target=build_index)
-    child.start()
+    child = forked(build_index)
     child.join(60)
     assert child.exitcode == 9
     monkeypatch.undo()

@@ -109,7 +109,7 @@ def test_threads_that_begin_together_do_not_wait_for_each_other_for_ever(tmp_pat
         "[thread.start() for thread in threads]; [thread.join() for thread in threads]\n"
         "print('done')"
     )
-    assert run_python("-c", code, env=environment(tmp_path), deadline_s=30).stdout.strip() == "done"
+    assert run_python("-c", code, env=environment(tmp_path), deadline_s=120).stdout.strip() == "done"
 
 
 def test_a_damaged_conversion_is_made_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
