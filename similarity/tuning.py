@@ -12,7 +12,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from similarity.calibration import LEAST_RECALL, exact_tenth, recall_of, sample_of
 from similarity.indexes import VectorIndex, VectorIndexError, get_engine
-from similarity.indexes.base import FLAT, EngineAway, Kept, Progress, silently
+from similarity.indexes.base import FLAT, EngineAway, Kept, Progress, TooFew, silently
 from similarity.looks import Layout
 from similarity.vectors import Matrix, Vectors, in_chunks
 
@@ -78,6 +78,9 @@ def tuned_index(
         index = engine.build(looks, chosen, progress, kept)
     except EngineAway:
         raise
+    except TooFew as error:
+        logger.warning("%s An exact index takes its place.", error)
+        return engine.build(looks, FLAT, kept=kept), Tuning(chosen, FLAT, None, 1.0, 0)
     except VectorIndexError as error:
         raise ImproperlyConfigured(f"SIMILARITY['INDEX']['FACTORY'] (VITRINE_INDEX): {error}") from error
     if index.exact or not index.count:

@@ -39,6 +39,10 @@ class VectorIndexError(Exception):
     """An engine refuses what it was asked or given; the message says why."""
 
 
+class TooFew(VectorIndexError):
+    """The kind that was asked for cannot be trained on so few vectors."""
+
+
 class EngineAway(VectorIndexError):
     """The server that has the vectors does not answer."""
 
@@ -69,7 +73,8 @@ class VectorIndex(ABC):
     ) -> Self:
         """Over (n, dimension) float32, n of 0 allowed; the matrix is not changed, and never had twice in memory.
 
-        `factory` says which of the engine's kinds, in its own words. Raises VectorIndexError for one it has not.
+        `factory` says which of the engine's kinds, in its own words. Raises VectorIndexError for one it has not, and
+        TooFew for one that needs more vectors to be trained on.
         `progress` is told how many are in. Engines that take long keep what they have at intervals in `kept`, and go
         on from what lies there.
         """

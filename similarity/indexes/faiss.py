@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from catalog.files import free_bytes, fsync, replace_file
 from catalog.memory import prefault_memory
 from similarity.embedders.base import file_sha256
-from similarity.indexes.base import FLAT, Kept, Progress, VectorIndex, VectorIndexError, silently
+from similarity.indexes.base import FLAT, Kept, Progress, TooFew, VectorIndex, VectorIndexError, silently
 from similarity.vectors import Matrix, Vectors, in_chunks
 
 # One query of a flat index is slower on several threads than on one, and a query before `fork` with several
@@ -42,26 +42,38 @@ UPPER_LEVELS = 1.02
 EF_CONSTRUCTION = 100
 SIGHT_A_HIT = 4
 """The least that a search keeps in sight for each look that is asked for."""
+MEASURED = 10
+"""Of how many of the nearest a build measures what is found."""
 MOST_PARTS = 1_000_000
 """Lists, or indexes within an index, that a file may hold."""
 FIRST_EFFORT, MOST_EFFORT = 64, 512
-"""How many of the nearest a search of a graph keeps in sight (`efSearch`)."""
+"""How many of the nearest a search of a graph keeps in sight (`efSearch`); of inverted lists, how many it reads
+(`nprobe`)."""
+FIRST_PROBES = 16
+"""Lists that are read at first, and a quarter of how many looks are proposed for ten."""
+REFINED = ",RFlat"
+"""What a factory string ends with whose index only proposes, and whole vectors decide (FAISS' wiki, "Refine")."""
+TRAINED_ON = 131_072
+"""Vectors, from all over, that an index is trained on, where its kind has to be."""
 ARRAY_SHARE = 0.1
 """Up to that share of all, a list of positions is read faster than a bitmap, which asks for each of all."""
 
 
 class FaissIndex(VectorIndex):
-    """Inner products: exact, or by a graph, as the factory string says."""
+    """Inner products: exact, by a graph, or by whatever else the factory string says, refined by whole vectors."""
 
     file_name = "faiss.index"
 
     def __init__(self, index: Any) -> None:
-        self._index = index
-        graph = isinstance(index, faiss.IndexHNSW)
-        self._storage: Any = faiss.downcast_index(index.storage) if graph else index
-        self._is_graph = graph
+        self._index, self._storage = index, index
+        self._is_graph = isinstance(index, faiss.IndexHNSW)
+        self._refined = _Refined(faiss.downcast_index(index.base_index)) if _is_refined(index) else None
         self._count, self._dimension = int(index.ntotal), int(index.d)
-        self._sight = int(index.hnsw.efSearch) if graph else None  # asked of FAISS, it costs a microsecond each time
+        self._sight: int | None = None  # asked of FAISS, it costs a microsecond each time
+        if self._is_graph:
+            self._storage, self._sight = faiss.downcast_index(index.storage), int(index.hnsw.efSearch)
+        elif self._refined is not None:
+            self._storage, self._sight = faiss.downcast_index(index.refine_index), int(index.k_factor)
 
     @classmethod
     def choose(cls, count: int, dimension: int, memory_bytes: int | None) -> str:
@@ -87,11 +99,10 @@ class FaissIndex(VectorIndex):
         made._reserve(count)
         kept_at = time.monotonic()
         with _threads(cls.building_threads):
+            if not index.is_trained:
+                made._train(given, factory)
             for chunk in given.chunks(int(index.ntotal)):
-                chunk = np.ascontiguousarray(chunk, dtype=np.float32)
-                if not index.is_trained:
-                    index.train(chunk)
-                index.add(chunk)
+                index.add(np.ascontiguousarray(chunk, dtype=np.float32))
                 progress(int(index.ntotal))
                 if kept is not None and made._is_graph and time.monotonic() - kept_at > KEEP_EVERY_S:
                     made._keep(kept, factory)
@@ -103,16 +114,36 @@ class FaissIndex(VectorIndex):
 
     @classmethod
     def _begun(cls, dimension: int, factory: str) -> Self:
-        try:
-            index = faiss.index_factory(dimension, factory, faiss.METRIC_INNER_PRODUCT)
-        except RuntimeError as error:
-            raise VectorIndexError(f"'{factory}' is no factory string of FAISS.") from error
-        flat = isinstance(index, faiss.IndexFlat)
-        if not flat and not isinstance(index, (faiss.IndexHNSWFlat, faiss.IndexHNSWSQ)):
-            raise VectorIndexError(f"'{factory}' is neither {FLAT} nor a graph (as {GRAPH}).")
-        if not flat:
-            index.hnsw.efConstruction, index.hnsw.efSearch = EF_CONSTRUCTION, FIRST_EFFORT  # type: ignore[attr-defined]
+        index: Any = _of_factory(dimension, factory)
+        if not isinstance(index, faiss.IndexFlat) and not _is_whole_graph(index):
+            if not _is_refined(index):
+                # Codes alone do not say what a look is, and another mix, a filter and a recall have to be told.
+                index = _of_factory(dimension, factory + REFINED)
+            if not _can_be_searched(index):
+                raise VectorIndexError(
+                    f"'{factory}' is none of the kinds that Vitrine searches by inner product: {FLAT}, a graph (as "
+                    f"{GRAPH}), and inverted lists (IVF…) or codes (SQ…, PQ…, RaBitQ), refined by vectors in full or "
+                    "half precision."
+                )
+            index.k_factor = FIRST_PROBES
+        for graph in (index, _Refined(faiss.downcast_index(index.base_index)).graph if _is_refined(index) else None):
+            if isinstance(graph, faiss.IndexHNSW):
+                graph.hnsw.efConstruction, graph.hnsw.efSearch = EF_CONSTRUCTION, FIRST_EFFORT
         return cls(index)
+
+    def _train(self, given: Vectors, factory: str) -> None:
+        """On some from all over: those that come first are all of one kind."""
+        step = max(1, given.shape[0] // TRAINED_ON)
+        taken, at = [], 0
+        for chunk in given.chunks():
+            taken.append(np.array(chunk[-at % step :: step], dtype=np.float32))
+            at += len(chunk)
+        sample = np.concatenate(taken) if taken else np.empty((0, self._dimension), np.float32)
+        try:
+            self._index.train(sample)
+        except RuntimeError as error:
+            why = str(error).rpartition("failed: ")[2].strip()
+            raise TooFew(f"'{factory}' cannot be trained on {len(sample)} looks. {why}") from error
 
     @classmethod
     def _resumed(cls, kept: Kept, factory: str, count: int) -> Self | None:
@@ -147,7 +178,7 @@ class FaissIndex(VectorIndex):
 
     def _reserve(self, count: int) -> None:
         """Room for exactly so many: FAISS' vectors double as they grow, and for a moment take three times as much."""
-        rooms = [(self._storage.codes, count * self._storage.code_size)]
+        rooms: list[tuple[Any, int]] = [(self._storage.codes, count * self._storage.code_size)]
         if self._is_graph:
             lowest_links = self._index.hnsw.nb_neighbors(0)
             rooms.append((self._index.hnsw.neighbors, int(count * lowest_links * UPPER_LEVELS)))
@@ -180,6 +211,8 @@ class FaissIndex(VectorIndex):
         if self._is_graph and self.count:
             for array, size in ((self._index.hnsw.neighbors, 4), (self._index.hnsw.offsets, 8)):
                 prefault_memory(int(faiss.rev_swig_ptr(array.data(), 1).ctypes.data), size * array.size())
+        if self._refined is not None and self.count:  # of what proposes, every kind has its own: ask it of everything
+            _ask(self._index, self._storage.reconstruct_n(0, 1), 1, self._refined.of_all())
 
     @classmethod
     def centroids(cls, sample: Matrix, count: int) -> Matrix | None:
@@ -199,7 +232,7 @@ class FaissIndex(VectorIndex):
 
     @property
     def exact(self) -> bool:
-        return not self._is_graph
+        return self._sight is None
 
     @property
     def count(self) -> int:
@@ -216,7 +249,11 @@ class FaissIndex(VectorIndex):
     def harder(self) -> bool:
         if self._sight is None or self._sight >= MOST_EFFORT:
             return False
-        self._sight = self._index.hnsw.efSearch = min(MOST_EFFORT, self._sight * 5 // 4)
+        self._sight = min(MOST_EFFORT, self._sight * 5 // 4)
+        if self._refined is not None:
+            self._index.k_factor = self._sight  # where a file has room for it
+        else:
+            self._index.hnsw.efSearch = self._sight
         return True
 
     def reconstruct(self, positions: NDArray[np.int64]) -> Matrix:
@@ -236,53 +273,110 @@ class FaissIndex(VectorIndex):
     def search_exactly(
         self, query: NDArray[np.float32], k: int, among: NDArray[np.int64] | None = None
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        if not self._is_graph:
+        if self.exact:
             return super().search_exactly(query, k, among)
-        # The graph's own vectors, one after another, where they lie.
+        # The index' own vectors, one after another, where they lie.
         return FaissIndex(self._storage).search(query[np.newaxis], k, among)
 
     def _search(
         self, queries: Matrix, k: int, among: NDArray[np.int64] | None
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        if among is None:
-            return self._checked(queries, k, *self._ask(self._index, queries, k, effort=self._effort(k)))
-        return self._ask(self._storage, queries, k, among)
-
-    def _effort(self, k: int) -> int | None:
-        """Those that are asked for many want the later ones to be right too: filters take these."""
-        return None if self._sight is None else max(self._sight, SIGHT_A_HIT * k)
-
-    def _checked(
-        self, queries: Matrix, k: int, positions: NDArray[np.int64], scores: NDArray[np.float32]
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """A graph may not reach so many; whoever gets too few is answered by looking at all."""
-        short = positions[:, -1] < 0
-        if short.any():
-            positions[short], scores[short] = self._ask(self._storage, queries[short], k)
-        return positions, scores
-
-    def _ask(
-        self,
-        index: Any,
-        queries: Matrix,
-        k: int,
-        among: NDArray[np.int64] | None = None,
-        effort: int | None = None,
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        if effort is not None:
-            params = _of_effort(effort)
-        elif among is not None:
+        if among is not None:
             selector, _alive = _selector(np.sort(among), self.count)
-            params = faiss.SearchParameters(sel=selector)  # type: ignore[call-arg]
-        else:
-            params = None
-        scores, positions = index.search(queries, k, params=params)
+            return _ask(self._storage, queries, k, faiss.SearchParameters(sel=selector))  # type: ignore[call-arg]
+        if self._sight is None:
+            return _ask(self._index, queries, k)
+        # Those that are asked for many want the later ones to be right too: filters take these.
+        effort = max(self._sight, SIGHT_A_HIT * k)
+        params = _of_effort(effort) if self._refined is None else self._refined.params(self._sight, k)
+        positions, scores = _ask(self._index, queries, k, params)
+        short = positions[:, -1] < 0
+        if short.any():  # a graph may not reach so many; whoever gets too few is answered by looking at all
+            positions[short], scores[short] = _ask(self._storage, queries[short], k)
         return positions, scores
+
+
+def _ask(index: Any, queries: Matrix, k: int, params: Any = None) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    scores, positions = index.search(queries, k, params=params)
+    return positions, scores
 
 
 @lru_cache(maxsize=64)  # a search only reads it
 def _of_effort(effort: int) -> Any:
     return faiss.SearchParametersHNSW(efSearch=effort)  # type: ignore[attr-defined]
+
+
+def _of_factory(dimension: int, factory: str) -> Any:
+    try:
+        return faiss.index_factory(dimension, factory, faiss.METRIC_INNER_PRODUCT)
+    except RuntimeError as error:
+        raise VectorIndexError(f"'{factory.removesuffix(REFINED)}' is no factory string of FAISS.") from error
+
+
+def _is_refined(index: Any) -> bool:
+    return isinstance(index, faiss.IndexRefine)
+
+
+def _is_whole_graph(index: Any) -> bool:
+    return isinstance(index, (faiss.IndexHNSWFlat, faiss.IndexHNSWSQ)) and _is_whole(index.storage)
+
+
+def _is_whole(storage: Any) -> bool:
+    """Whether it has the vectors, give or take half a float."""
+    storage = faiss.downcast_index(storage)
+    if isinstance(storage, faiss.IndexScalarQuantizer):
+        return storage.sq.qtype in (faiss.ScalarQuantizer.QT_fp16, faiss.ScalarQuantizer.QT_bf16)
+    return isinstance(storage, faiss.IndexFlat)
+
+
+def _can_be_searched(index: Any) -> bool:
+    """Some kinds cannot go by inner products, and silently go by distances; some never end building."""
+    return (
+        _is_refined(index)
+        and _is_whole(index.refine_index)
+        and index.refine_index.metric_type == faiss.METRIC_INNER_PRODUCT
+        and _Refined(faiss.downcast_index(index.base_index)).is_known
+    )
+
+
+class _Refined:
+    """How hard to ask what proposes: inverted lists, a graph, or codes that are all looked at.
+
+    `base`: an index of FAISS, of its own kind or behind a transform of the vectors.
+    """
+
+    def __init__(self, base: Any) -> None:
+        self._transformed = isinstance(base, faiss.IndexPreTransform)
+        inner: Any = faiss.downcast_index(base.index) if self._transformed else base
+        self._lists = int(inner.nlist) if isinstance(inner, faiss.IndexIVF) else 0
+        centres = faiss.downcast_index(inner.quantizer) if self._lists else None
+        self.graph = next((each for each in (inner, centres) if isinstance(each, faiss.IndexHNSW)), None)
+        self.is_known = isinstance(inner, (faiss.IndexIVF, faiss.IndexFlatCodes, faiss.IndexFastScan, faiss.IndexHNSW))
+        self.params = lru_cache(maxsize=64)(self._params)
+
+    def _params(self, sight: int, k: int) -> Any:
+        """For the k nearest. Recall is measured on ten: whoever asks for more is proposed more in proportion, and has
+        more lists read, though not at once.
+        """
+        proposed = SIGHT_A_HIT * sight * max(k, MEASURED) // MEASURED
+        return self._asked(proposed / k, max(sight, sight * k // (SIGHT_A_HIT * MEASURED)), proposed)
+
+    def of_all(self) -> Any:
+        """For whoever wants every list read."""
+        return self._asked(1.0, self._lists, 1)
+
+    def _asked(self, proposed_a_hit: float, probes: int, sight: int) -> Any:
+        probes = min(self._lists, probes)
+        beam = faiss.SearchParametersHNSW(efSearch=2 * probes or sight)  # type: ignore[attr-defined]
+        if self._lists:
+            quantizer = {} if self.graph is None else {"quantizer_params": beam}
+            base: Any = faiss.SearchParametersIVF(nprobe=probes, **quantizer)  # type: ignore[call-arg]
+        else:
+            base = None if self.graph is None else beam
+        if base is not None and self._transformed:
+            base = faiss.SearchParametersPreTransform(index_params=base)  # type: ignore[call-arg]
+        more = {} if base is None else {"base_index_params": base}
+        return faiss.IndexRefineSearchParameters(k_factor=proposed_a_hit, **more)  # type: ignore[call-arg]
 
 
 @contextmanager

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
 import shutil
 import signal
 from pathlib import Path
 from typing import Any, Self
 
+import faiss
 import numpy as np
 import pytest
 from django.core.exceptions import ImproperlyConfigured
@@ -16,7 +18,7 @@ from numpy.typing import NDArray
 
 from similarity.indexes import VectorIndex, VectorIndexError, get_engine
 from similarity.indexes import faiss as faiss_engine
-from similarity.indexes.base import FLAT, Kept, Progress, exact_search, silently
+from similarity.indexes.base import FLAT, Kept, Progress, TooFew, exact_search, silently
 from similarity.indexes.faiss import COMPACT_GRAPH, GRAPH, FaissIndex
 from similarity.vectors import Matrix, Vectors, Whole, unit
 from tests.engines import MILVUS, PGVECTOR
@@ -36,10 +38,28 @@ class Graph(FaissIndex):
         return super().build(vectors, factory, progress, kept)
 
 
+class Lists(FaissIndex):
+    """A kind that is trained and only proposes; of too few, as for a build, an exact one."""
+
+    @classmethod
+    def build(
+        cls,
+        vectors: Matrix | Vectors,
+        factory: str = "IVF8,SQ8",
+        progress: Progress = silently,
+        kept: Kept | None = None,
+    ) -> Self:
+        try:
+            return super().build(vectors, factory, progress, kept)
+        except TooFew:
+            return super().build(vectors, FLAT, progress, kept)
+
+
 ENGINES = [
     "similarity.indexes.exact.ExactIndex",
     "similarity.indexes.faiss.FaissIndex",
     f"{__name__}.Graph",
+    f"{__name__}.Lists",
     PGVECTOR,
     f"{__name__}.PgGraph",
     MILVUS,
@@ -243,9 +263,12 @@ def test_a_graph_searches_harder_up_to_a_limit_and_remembers_it(
     assert FaissIndex.load(tmp_path).effort == 512
 
 
-def test_half_precision_finds_nearly_the_same(clustered: tuple[Matrix, NDArray[np.int64]], tmp_path: Path) -> None:
+@pytest.mark.parametrize("factory", [COMPACT_GRAPH, "IVF16,SQ8,Refine(SQfp16)"])
+def test_half_precision_finds_nearly_the_same(
+    clustered: tuple[Matrix, NDArray[np.int64]], tmp_path: Path, factory: str
+) -> None:
     vectors, _ = clustered
-    FaissIndex.build(vectors[:3000], COMPACT_GRAPH).save(tmp_path)
+    FaissIndex.build(vectors[:3000], factory).save(tmp_path)
     index = FaissIndex.load(tmp_path)
     assert not index.exact
     found = index.search(vectors[:100], 10)[1]
@@ -253,10 +276,83 @@ def test_half_precision_finds_nearly_the_same(clustered: tuple[Matrix, NDArray[n
     np.testing.assert_allclose(index.reconstruct(np.array([5])), vectors[[5]], atol=1e-3)
 
 
-@pytest.mark.parametrize("factory", ["IVF16,Flat", "HNSW32_PQ4", "nonsense"])
-def test_a_kind_that_the_engine_has_not_is_refused_by_its_name(factory: str) -> None:
-    with pytest.raises(VectorIndexError, match=factory):
+@pytest.mark.parametrize(
+    ("factory", "why"),
+    [
+        ("nonsense", "no factory string"),
+        ("IVF16", "no factory string"),
+        ("HNSW32_PQ4", "none of the kinds"),  # goes by distances, whatever it is asked
+        ("NSG32", "none of the kinds"),  # may never end
+        ("IDMap,Flat", "none of the kinds"),
+        ("IVF8,SQ8,Refine(SQ4)", "none of the kinds"),  # what decides would be rough itself
+    ],
+)
+def test_a_kind_that_the_engine_has_not_is_refused_by_its_name(factory: str, why: str) -> None:
+    with pytest.raises(VectorIndexError, match=rf"'{re.escape(factory)}' .*{why}"):
         FaissIndex.build(VECTORS, factory)
+
+
+# --- other kinds that FAISS has ----------------------------------------------------------------
+@pytest.mark.parametrize(
+    "factory",
+    [
+        "IVF64,Flat",
+        "IVF64,SQ8,RFlat",
+        "IVF64_HNSW8,RaBitQfs,RFlat",
+        "PCA12,IVF32,SQ8",
+        "RaBitQfs",
+        "SQ8",
+        "HNSW16_SQ8",
+    ],
+)
+def test_what_only_proposes_is_decided_by_whole_vectors(
+    clustered: tuple[Matrix, NDArray[np.int64]], tmp_path: Path, factory: str
+) -> None:
+    vectors = clustered[0]
+    built = FaissIndex.build(Whole(vectors, lines=5000), factory)
+    while recall(built, vectors[:200], vectors, None) < 0.99 and built.harder():
+        pass
+    built.save(tmp_path)
+    index = FaissIndex.load(tmp_path)
+    index.prefault()
+    assert not index.exact
+    assert index.effort == built.effort
+    found, scores = index.search(vectors[:50], 10)
+    assert recall(index, vectors[:200], vectors, None) > 0.99
+    wanted = (vectors[:50, np.newaxis] * vectors[found]).sum(axis=2)
+    np.testing.assert_allclose(scores, wanted, atol=1e-3)  # the looks' own, and not the codes'
+    np.testing.assert_allclose(index.reconstruct(np.array([7, 3])), vectors[[7, 3]], atol=1e-3)
+
+
+def test_who_asks_what_only_proposes_for_many_gets_as_many_and_the_right_ones(
+    clustered: tuple[Matrix, NDArray[np.int64]],
+) -> None:
+    vectors = clustered[0]
+    index = FaissIndex.build(vectors, "IVF64,RaBitQfs")
+    while recall(index, vectors[:200], vectors, None) < 0.995 and index.harder():
+        pass
+    found, scores = index.search(vectors[:20], 500)
+    assert all(len({*line}) == 500 and min(line) >= 0 for line in found.tolist())
+    wanted = exact_search(vectors[:20], vectors, 500)[1]
+    assert (scores >= wanted[:, -1:] - 1e-5).mean() > 0.99
+
+
+def test_it_is_trained_on_vectors_from_all_over(
+    clustered: tuple[Matrix, NDArray[np.int64]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They come sorted: on the first thousand alone, every list's centre would be that of one kind."""
+    vectors, centre = clustered
+    monkeypatch.setattr(faiss_engine, "TRAINED_ON", 1000)
+    index = FaissIndex.build(Whole(vectors, lines=700), "IVF48,Flat")
+    lists = faiss.extract_index_ivf(faiss.downcast_index(index._index.base_index))
+    centres = lists.quantizer.reconstruct_n(0, lists.nlist)
+    nearest = {int(centre[(vectors @ each).argmax()]) for each in centres}
+    assert nearest == set(range(12))
+
+
+def test_a_kind_that_needs_more_vectors_to_be_trained_on_says_so() -> None:
+    with pytest.raises(TooFew, match=r"'IVF512,Flat' cannot be trained on 300 looks\. Number of training points"):
+        FaissIndex.build(VECTORS, "IVF512,Flat")
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from similarity.building import build_index
 from similarity.builds import current_manifest
 from similarity.calibration import LEAST_RECALL, exact_tenth, recall_of
 from similarity.indexes.base import FLAT
-from similarity.indexes.faiss import FIRST_EFFORT, GRAPH
+from similarity.indexes.faiss import FIRST_EFFORT, FIRST_PROBES, GRAPH
 from similarity.looks import Layout, Part
 from similarity.services import similar_to
 from similarity.serving import get_index
@@ -86,6 +86,30 @@ def test_where_the_kind_is_chosen_by_size_another_one_is_made_anew(
     report = build_index()
     assert report.built
     assert report.kind["factory"] == FLAT
+
+
+def test_lists_that_find_too_little_search_harder_and_those_that_cannot_find_enough_give_way(settings: Any) -> None:
+    use_factory(settings, "IVF64,RaBitQfs")
+    index, tuning = tuned_index(*scattered(24))
+    assert tuning.effort is not None
+    assert tuning.effort > FIRST_PROBES
+    assert index.effort == tuning.effort
+    assert tuning.recall >= LEAST_RECALL
+    use_factory(settings, "IVF64(IVF8,Flat),Flat")  # lists that are found by lists, of which one only is read
+    index, tuning = tuned_index(*scattered(24))
+    assert index.exact
+    assert (tuning.chosen, tuning.factory) == ("IVF64(IVF8,Flat),Flat", FLAT)
+
+
+def test_of_too_few_looks_to_train_on_an_exact_index_is_made_and_the_log_says_so(
+    reds_and_blues: dict[str, Product], settings: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    use_factory(settings, "IVF64,Flat")
+    report = build_index()
+    assert (report.kind["chosen"], report.kind["factory"]) == ("IVF64,Flat", FLAT)
+    assert "'IVF64,Flat' cannot be trained on 4 looks." in caplog.text
+    assert [match["product_id"] for match in similar_to(reds_and_blues["red"]).to_json()["matches"]]
+    assert not build_index().changed
 
 
 def test_a_kind_that_is_none_is_named_with_its_setting(reds_and_blues: dict[str, Product], settings: Any) -> None:
