@@ -15,12 +15,14 @@ from django.core.cache import cache
 from django.core.management import call_command
 from django.db import connection
 from django.test import override_settings
-from playwright.sync_api import ConsoleMessage, Page
+from playwright.sync_api import ConsoleMessage, Page, expect
 
 from catalog.models import Product
 from similarity import serving
 from similarity.maps.serving import reset_maps
 from tests.conftest import DEMO_CATALOGUE, settings_for
+
+expect.set_options(timeout=20_000)  # 5 s are few where the machine is shared with other tests, and with strangers
 
 
 def find_chromium() -> str | None:
