@@ -136,7 +136,7 @@ def test_retry_after_closes_the_host_for_everybody_and_is_capped(shop: Shop) -> 
         time.sleep(0.005)
     time.sleep(0.05)
     fetcher.fetch(f"{shop.address}/b.png")
-    assert 0.25 < time.monotonic() - began < 2
+    assert 0.25 < time.monotonic() - began < 20
     busy.join()
 
 
@@ -158,12 +158,12 @@ def test_a_slow_drip_ends_at_the_deadline(shop: Shop, at_once: bytes, dripping: 
         request.wfile.write(at_once)
         for byte in dripping + b"x" * 100:
             request.wfile.write(bytes([byte]))
-            time.sleep(0.02)
+            time.sleep(0.1)
 
     shop.answers["/a.png"] = drip
     began = time.monotonic()
     assert refusal(f"{shop.address}/a.png", Manners(total_timeout_s=0.3)) == "It took longer than 0.3 s."
-    assert 0.3 <= time.monotonic() - began < 1
+    assert 0.3 <= time.monotonic() - began < 9
     assert shop.asked["/a.png"] == 1
 
 
@@ -180,12 +180,12 @@ def test_the_deadline_holds_across_redirects(shop: Shop) -> None:
 def test_a_connection_that_is_used_again_has_all_its_time(shop: Shop) -> None:
     def slow(request: BaseHTTPRequestHandler, count: int) -> None:
         ports.add(request.client_address[1])
-        time.sleep(0.2)
+        time.sleep(0.6)
         answer(request)
 
     ports: set[int] = set()
     shop.answers["/a.png"] = slow
-    fetcher = Fetcher(Manners(total_timeout_s=0.35, tries=1))
+    fetcher = Fetcher(Manners(total_timeout_s=1.5, tries=1))
     assert [fetcher.fetch(f"{shop.address}/a.png") for _ in range(3)] == [PICTURE] * 3
     assert len(ports) == 1
 
@@ -204,11 +204,11 @@ def deaf() -> Iterator[int]:
 
 
 def test_the_deadline_holds_for_all_addresses_of_a_name(deaf: int) -> None:
-    reach = Reach(private=True, resolve=lambda host: ["127.0.0.1"] * 8)
+    reach = Reach(private=True, resolve=lambda host: ["127.0.0.1"] * 40)
     patient = Manners(connect_timeout_s=0.3, total_timeout_s=0.5, tries=1, reach=reach)
     began = time.monotonic()
     assert refusal(f"http://shop.example:{deaf}/a.png", patient) == "The server did not answer in time."
-    assert 0.5 <= time.monotonic() - began < 1
+    assert 0.5 <= time.monotonic() - began < 8
 
 
 def test_the_deadline_holds_for_greetings_of_tls() -> None:
@@ -218,7 +218,7 @@ def test_the_deadline_holds_for_greetings_of_tls() -> None:
         began = time.monotonic()
         patient = Manners(total_timeout_s=0.3, tries=1)
         assert refusal(f"https://127.0.0.1:{mute.getsockname()[1]}/a.png", patient).endswith("in time.")
-        assert 0.3 <= time.monotonic() - began < 1
+        assert 0.3 <= time.monotonic() - began < 8
 
 
 def test_a_lookup_is_not_waited_for_past_the_deadline(shop: Shop) -> None:
@@ -232,7 +232,7 @@ def test_a_lookup_is_not_waited_for_past_the_deadline(shop: Shop) -> None:
     patient = Manners(total_timeout_s=0.3, tries=1, reach=Reach(private=True, resolve=slow))
     assert refusal(f"http://shop.example:{port}/a.png", patient) == "The connection failed."
     found.set()
-    assert 0.3 <= time.monotonic() - began < 1
+    assert 0.3 <= time.monotonic() - began < 15
     assert not shop.asked
 
 
@@ -387,11 +387,11 @@ def test_a_host_is_never_asked_too_often_at_once(shop: Shop) -> None:
 
 def test_a_host_is_asked_by_more_while_it_answers_well(shop: Shop) -> None:
     def held(request: BaseHTTPRequestHandler, count: int) -> None:
-        go_on.wait(5)
+        go_on.wait(30)
         answer(request)
 
     def together(request: BaseHTTPRequestHandler, count: int) -> None:
-        barrier.wait(5)
+        barrier.wait(30)
         answer(request)
 
     go_on, barrier = threading.Event(), threading.Barrier(12)
@@ -411,13 +411,13 @@ def test_a_host_is_asked_by_more_while_it_answers_well(shop: Shop) -> None:
 @pytest.mark.parametrize("strain", ["503", "closed"])
 def test_a_host_that_strains_is_asked_by_fewer(shop: Shop, strain: str) -> None:
     def strained(request: BaseHTTPRequestHandler, count: int) -> None:
-        barrier.wait(5)
+        barrier.wait(30)
         if strain == "503":
             answer(request, 503)
         request.close_connection = True
 
     def held(request: BaseHTTPRequestHandler, count: int) -> None:
-        go_on.wait(5)
+        go_on.wait(30)
         answer(request)
 
     go_on, barrier = threading.Event(), threading.Barrier(FIRST_AT_ONCE)
@@ -456,7 +456,7 @@ def test_a_host_that_answers_now_and_then_is_not_given_up(shop: Shop) -> None:
 
 def settled(shop: Shop, count: int) -> None:
     """Wait until so many ask at once, and see that no more come."""
-    until = time.monotonic() + 5
+    until = time.monotonic() + 30
     while shop.at_once < count and time.monotonic() < until:
         time.sleep(0.005)
     time.sleep(0.05)
@@ -470,4 +470,4 @@ def test_a_stopped_run_does_not_wait(shop: Shop) -> None:
     began = time.monotonic()
     with pytest.raises(Interrupted):
         fetcher.fetch(f"{shop.address}/a.png")
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 20
