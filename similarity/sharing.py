@@ -151,7 +151,7 @@ def keep_up(exchange: str, every_s: float) -> None:
         except ImproperlyConfigured:
             raise
         except Exception as error:  # noqa: BLE001
-            said = str(error) if isinstance(error, (BuildError, OSError)) else f"{type(error).__name__}: {error}"
+            said = in_a_sentence(error)
             if said != trouble:
                 logger.warning("Builds cannot be exchanged (%s) at the moment: %s", exchange, said)
             trouble = said
@@ -160,6 +160,11 @@ def keep_up(exchange: str, every_s: float) -> None:
             if made.changed:
                 logger.info("Build %s is current now (%d bytes)", made.build, made.size)
         time.sleep(every_s)
+
+
+def in_a_sentence(error: Exception) -> str:
+    """What went wrong in an exchange; of what an object store raised, with the name of its error."""
+    return str(error) if isinstance(error, (BuildError, OSError)) else f"{type(error).__name__}: {error}"
 
 
 def _storage() -> Storage:

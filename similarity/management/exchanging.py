@@ -6,10 +6,10 @@ import json
 from argparse import ArgumentParser
 from typing import Any, ClassVar
 
-from django.core.management.base import BaseCommand
+from django.core.management.base import BaseCommand, CommandError
 
 from similarity.management.arguments import told_in_a_sentence
-from similarity.sharing import EXCHANGES, keep_up
+from similarity.sharing import EXCHANGES, in_a_sentence, keep_up
 
 
 class ExchangeCommand(BaseCommand):
@@ -23,10 +23,15 @@ class ExchangeCommand(BaseCommand):
         parser.add_argument("--json", action="store_true", help="Print one JSON object at the end.")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        with told_in_a_sentence():
-            if options["every"]:
-                keep_up(self.exchange, options["every"])
-            made = EXCHANGES[self.exchange]()
+        try:
+            with told_in_a_sentence():
+                if options["every"]:
+                    keep_up(self.exchange, options["every"])
+                made = EXCHANGES[self.exchange]()
+        except CommandError:
+            raise
+        except Exception as error:  # an object store has errors of its own; --traceback shows where it was
+            raise CommandError(f"Builds cannot be exchanged ({self.exchange}): {in_a_sentence(error)}") from error
         if options["json"]:
             self.stdout.write(json.dumps(vars(made)))
         elif made.changed:

@@ -259,6 +259,19 @@ class Moody(FileSystemStorage):
         return super().open(name, mode)
 
 
+def share_on_moody(settings: Any, share: Path) -> None:
+    options = {"location": str(share), "allow_overwrite": True}
+    moody = {"BACKEND": f"{__name__}.Moody", "OPTIONS": options}
+    settings.STORAGES = {**settings.STORAGES, "builds": moody}
+
+
+def test_what_the_storage_raises_is_told_in_a_sentence(on: Machine, share: Path, settings: Any, db: None) -> None:
+    on("web")
+    share_on_moody(settings, share)
+    with pytest.raises(CommandError, match=r"cannot be exchanged \(fetch\): RuntimeError: SlowDown"):
+        call_command("fetch_builds")
+
+
 def test_whoever_keeps_up_outlives_whatever_the_storage_raises(
     on: Machine,
     share: Path,
@@ -271,11 +284,7 @@ def test_whoever_keeps_up_outlives_whatever_the_storage_raises(
     build_index()
     share_builds()
     on("web")
-    options = {"location": str(share), "allow_overwrite": True}
-    settings.STORAGES = {
-        **settings.STORAGES,
-        "builds": {"BACKEND": "tests.similarity.test_sharing.Moody", "OPTIONS": options},
-    }
+    share_on_moody(settings, share)
     rounds = 0
 
     def rest(seconds: float) -> None:
