@@ -164,7 +164,7 @@ def test_a_slow_drip_ends_at_the_deadline(shop: Shop, at_once: bytes, dripping: 
     began = time.monotonic()
     assert refusal(f"{shop.address}/a.png", Manners(total_timeout_s=0.3)) == "It took longer than 0.3 s."
     assert 0.3 <= time.monotonic() - began < 9
-    assert shop.asked["/a.png"] == 1
+    assert shop.asked["/a.png"] <= 1  # none, where the machine is so busy that the server had no turn
 
 
 def test_the_deadline_holds_across_redirects(shop: Shop) -> None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import faiss
 import numpy as np
 import pytest
 
@@ -17,11 +14,10 @@ from similarity.calibration import (
     least_alike,
     near_groups,
 )
-from similarity.indexes.base import Kept, Progress, silently
 from similarity.indexes.exact import ExactIndex
 from similarity.indexes.faiss import FaissIndex
 from similarity.looks import Layout, Part
-from similarity.vectors import Matrix, Vectors, unit
+from similarity.vectors import Matrix, unit
 
 LAYOUT = Layout((Part("style", 1.0, 16, "style"), Part("colour", 0.5, 4, "colour")))
 
@@ -30,27 +26,6 @@ def some_looks(n: int, seed: int = 0) -> Matrix:
     random = np.random.default_rng(seed)
     vectors = {name: unit(random.normal(size=(n, size))) for name, size in (("style", 16), ("colour", 4))}
     return LAYOUT.compose(vectors)
-
-
-class CoarseIndex(FaissIndex):
-    """A real approximate index that looks into one of many cells only."""
-
-    exact = False
-
-    @classmethod
-    def build(
-        cls,
-        vectors: Matrix | Vectors,
-        factory: str = "IVF",
-        progress: Progress = silently,
-        kept: Kept | None = None,
-    ) -> CoarseIndex:
-        assert isinstance(vectors, np.ndarray)
-        index: Any = faiss.index_factory(vectors.shape[1], "IVF32,Flat", faiss.METRIC_INNER_PRODUCT)
-        index.train(vectors)
-        index.add(vectors)
-        index.make_direct_map()
-        return cls(index)
 
 
 def test_the_cutoff_keeps_nearly_every_twelfth_match() -> None:
@@ -91,7 +66,7 @@ def test_every_mix_that_pages_offer_is_measured() -> None:
 
 def test_an_approximate_index_is_measured_and_passed_over_where_it_loses_too_much() -> None:
     looks = some_looks(2000)
-    index = CoarseIndex.build(looks)
+    index = FaissIndex.build(looks, "IVF32(IVF8,Flat),Flat")  # lists that are found by lists, of which one only is read
     calibration = calibrate(np.arange(2000), LAYOUT, index, {})
     assert all(0 < facts.recall < 0.99 for facts in calibration.mixes)
     assert calibration.way_of(LAYOUT.default_mix)[0]
