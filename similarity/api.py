@@ -109,7 +109,9 @@ class AnswerSerializer(serializers.Serializer[Any]):
     min_score = serializers.FloatField(allow_null=True, help_text="The cut-off that was applied.")
     matches = MatchSerializer(many=True)
     plan = PlanSerializer(
-        many=True, required=False, help_text="With `explain=plan`: how the index was asked, in order."
+        many=True,
+        required=False,
+        help_text="With `explain=plan`: how the index was asked, in order; `graph` is whatever approximate one it is.",
     )
 
 
