@@ -185,7 +185,10 @@ class QuestionSerializer(MixSerializer):
         help_text="Matches are found by this search in words, too.",
     )
     explain = serializers.ChoiceField(
-        ["plan"], required=False, help_text="Say in the answer how the matches were looked for, and why so."
+        ["plan"],
+        required=False,
+        allow_blank=True,
+        help_text="Say in the answer how the matches were looked for, and why so.",
     )
     gender, category, sub_category, product_type, colour, usage = (_values() for _ in products.LABELS)
 
