@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from similarity import modes
 from similarity.cells import Cells
 from similarity.indexes import VectorIndex
-from similarity.indexes.base import CHUNK
+from similarity.indexes.base import CHUNK, RECALL_AT
 from similarity.looks import Layout
 from similarity.mix import Mix
 from similarity.planning import least_slack
@@ -36,7 +36,6 @@ ODD_SHARE = 0.02
 LEAST_LOOKS = 100
 """Of fewer products, the twelfth match says nothing of likeness."""
 _BLOCK = 512
-RECALL_AT = 10
 LEAST_RECALL = 0.99
 MOST_KNOWN = 256
 ECHO_SHARE = 0.02

@@ -20,6 +20,8 @@ FLAT = "Flat"
 """The kind of every engine that looks at every vector."""
 CHUNK = 16_384
 """Vectors that are looked at at once."""
+RECALL_AT = 10
+"""Of how many of the nearest it is measured what is found."""
 
 
 def silently(done: int) -> None:

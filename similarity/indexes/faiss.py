@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from catalog.files import free_bytes, fsync, replace_file
 from catalog.memory import prefault_memory
 from similarity.embedders.base import file_sha256
-from similarity.indexes.base import FLAT, Kept, Progress, TooFew, VectorIndex, VectorIndexError, silently
+from similarity.indexes.base import FLAT, RECALL_AT, Kept, Progress, TooFew, VectorIndex, VectorIndexError, silently
 from similarity.vectors import Matrix, Vectors, in_chunks
 
 # One query of a flat index is slower on several threads than on one, and a query before `fork` with several
@@ -42,8 +42,6 @@ UPPER_LEVELS = 1.02
 EF_CONSTRUCTION = 100
 SIGHT_A_HIT = 4
 """The least that a search keeps in sight for each look that is asked for."""
-MEASURED = 10
-"""Of how many of the nearest a build measures what is found."""
 MOST_PARTS = 1_000_000
 """Lists, or indexes within an index, that a file may hold."""
 FIRST_EFFORT, MOST_EFFORT = 64, 512
@@ -126,9 +124,9 @@ class FaissIndex(VectorIndex):
                     "half precision."
                 )
             index.k_factor = FIRST_PROBES
-        for graph in (index, _Refined(faiss.downcast_index(index.base_index)).graph if _is_refined(index) else None):
-            if isinstance(graph, faiss.IndexHNSW):
-                graph.hnsw.efConstruction, graph.hnsw.efSearch = EF_CONSTRUCTION, FIRST_EFFORT
+        graph = _Refined(faiss.downcast_index(index.base_index)).graph if _is_refined(index) else index
+        if isinstance(graph, faiss.IndexHNSW):
+            graph.hnsw.efConstruction, graph.hnsw.efSearch = EF_CONSTRUCTION, FIRST_EFFORT
         return cls(index)
 
     def _train(self, given: Vectors, factory: str) -> None:
@@ -287,8 +285,10 @@ class FaissIndex(VectorIndex):
         if self._sight is None:
             return _ask(self._index, queries, k)
         # Those that are asked for many want the later ones to be right too: filters take these.
-        effort = max(self._sight, SIGHT_A_HIT * k)
-        params = _of_effort(effort) if self._refined is None else self._refined.params(self._sight, k)
+        if self._refined is not None:
+            params = self._refined.params(self._sight, k)
+        else:
+            params = _of_effort(max(self._sight, SIGHT_A_HIT * k))
         positions, scores = _ask(self._index, queries, k, params)
         short = positions[:, -1] < 0
         if short.any():  # a graph may not reach so many; whoever gets too few is answered by looking at all
@@ -358,8 +358,8 @@ class _Refined:
         """For the k nearest. Recall is measured on ten: whoever asks for more is proposed more in proportion, and has
         more lists read, though not at once.
         """
-        proposed = SIGHT_A_HIT * sight * max(k, MEASURED) // MEASURED
-        return self._asked(proposed / k, max(sight, sight * k // (SIGHT_A_HIT * MEASURED)), proposed)
+        proposed = SIGHT_A_HIT * sight * max(k, RECALL_AT) // RECALL_AT
+        return self._asked(proposed / k, max(sight, sight * k // (SIGHT_A_HIT * RECALL_AT)), proposed)
 
     def of_all(self) -> Any:
         """For whoever wants every list read."""

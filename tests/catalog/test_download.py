@@ -162,9 +162,9 @@ def test_a_slow_drip_ends_at_the_deadline(shop: Shop, at_once: bytes, dripping: 
 
     shop.answers["/a.png"] = drip
     began = time.monotonic()
-    assert refusal(f"{shop.address}/a.png", Manners(total_timeout_s=0.3)) == "It took longer than 0.3 s."
-    assert 0.3 <= time.monotonic() - began < 9
-    assert shop.asked["/a.png"] <= 1  # none, where the machine is so busy that the server had no turn
+    assert refusal(f"{shop.address}/a.png", Manners(total_timeout_s=1.2)) == "It took longer than 1.2 s."
+    assert 1.2 <= time.monotonic() - began < 9
+    assert shop.asked["/a.png"] == 1
 
 
 def test_the_deadline_holds_across_redirects(shop: Shop) -> None:
