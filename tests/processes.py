@@ -10,14 +10,40 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import requests
 from django.db import connections
 
 ROOT = Path(__file__).resolve().parent.parent
+PATIENCE_S = 300
+"""When a test gives up what should long have come. It promises nothing: a machine that is shared may be very busy."""
+
+
+def until(happens: Callable[[], object]) -> None:
+    """Wait for it."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not happens():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.05)
+
+
+def until_answered(address: str, server: subprocess.Popen[bytes]) -> None:
+    """Wait for a server that was started to answer."""
+
+    def answers() -> bool:
+        assert server.poll() is None, "the server has ended"
+        try:
+            requests.get(f"{address}/healthz", timeout=PATIENCE_S)
+        except requests.ConnectionError:
+            return False
+        return True
+
+    until(answers)
 
 
 def free_port() -> int:
@@ -74,7 +100,7 @@ def forked(work: Callable[[], object]) -> BaseProcess:
 
 
 def run_python(
-    *arguments: str, env: Mapping[str, str], check: bool = True, deadline_s: float = 600
+    *arguments: str, env: Mapping[str, str], check: bool = True, deadline_s: float = 2 * PATIENCE_S
 ) -> subprocess.CompletedProcess[str]:
     """`python *arguments` in the repository's root; its output is kept as text."""
     process = subprocess.Popen(

@@ -8,8 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,7 @@ import requests
 
 from tests import shared
 from tests.conftest import DEMO_CATALOGUE
-from tests.processes import ROOT, free_port, run_python, serving
+from tests.processes import PATIENCE_S, ROOT, free_port, run_python, serving, until, until_answered
 
 pytestmark = pytest.mark.slow
 
@@ -37,19 +36,11 @@ class Shop:
         bind = self.address.removeprefix("http://")
         command = [sys.executable, "-m", "gunicorn", "config.wsgi", f"--bind={bind}", "--workers=2", "--threads=2"]
         server = subprocess.Popen(command, cwd=ROOT, env=self.environment)
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                requests.get(f"{self.address}/healthz", timeout=30)
-            except requests.ConnectionError:
-                assert server.poll() is None, "the server has ended"
-                assert time.monotonic() < deadline
-                time.sleep(0.1)
-            else:
-                return server
+        until_answered(self.address, server)
+        return server
 
     def get(self, path: str) -> requests.Response:
-        return requests.get(self.address + path, timeout=30)
+        return requests.get(self.address + path, timeout=PATIENCE_S)
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +53,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     server = shop.serve()
     yield shop
     server.terminate()
-    server.wait(20)
+    server.wait(PATIENCE_S)
 
 
 def test_every_product_has_twelve_matches_and_never_itself(shop: Shop) -> None:
@@ -111,7 +102,9 @@ def test_collected_styles_have_hashed_names(shop: Shop) -> None:
 
 def test_an_uploaded_picture_finds_the_product_it_shows(shop: Shop) -> None:
     with (DEMO_CATALOGUE / "images" / "V0007.jpg").open("rb") as picture:
-        answer = requests.post(f"{shop.address}/api/v1/search/image/", files={"image": picture}, timeout=60).json()
+        answer = requests.post(
+            f"{shop.address}/api/v1/search/image/", files={"image": picture}, timeout=PATIENCE_S
+        ).json()
     best = answer["matches"][0]
     assert best["score"] > 0.99
     assert "V0007" in [match["product_id"] for match in answer["matches"] if match["score"] > 0.99]
@@ -150,20 +143,13 @@ def test_a_broken_index_leaves_the_pages_whole(shop: Shop) -> None:
         assert "build_index" in shop.get("/api/v1/products/V0001/similar/").json()["reason"]
     finally:
         server.terminate()
-        server.wait(20)
+        server.wait(PATIENCE_S)
         index.write_bytes(content)
         current.write_text(order)
         shop.address = server_before
 
 
 # --- the worker --------------------------------------------------------------------------------
-def until(happens: Callable[[], object], deadline_s: float = 300) -> None:
-    deadline = time.monotonic() + deadline_s
-    while not happens():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.05)
-
-
 ASK = "import django; django.setup()\nfrom similarity import tasks\n"
 
 

@@ -7,7 +7,6 @@ import logging
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from bench.torture.disk import cannot_mount, mount, unmount
 from bench.torture.ground import Shop, kill
 from catalog.checks import check_data_folder, check_deployment, check_sqlite
 from similarity.checks import check_engines
-from tests.processes import ROOT, environment, free_port, run_python, serving
+from tests.processes import PATIENCE_S, ROOT, environment, free_port, run_python, serving, until_answered
 
 PRODUCTION = {"VITRINE_HTTPS": "1", "VITRINE_PROXIES": "1", "VITRINE_HSTS": "31536000"}
 
@@ -28,20 +27,7 @@ PRODUCTION = {"VITRINE_HTTPS": "1", "VITRINE_PROXIES": "1", "VITRINE_HSTS": "315
 def serve(env: dict[str, str]) -> subprocess.CompletedProcess[str]:
     """A server that must not start."""
     command = [sys.executable, "-m", "gunicorn", "config.wsgi", "--bind=127.0.0.1:0"]
-    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60, check=False)
-
-
-def wait_until_it_answers(address: str, server: subprocess.Popen[bytes], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            requests.get(address, timeout=30)
-        except requests.ConnectionError:
-            assert server.poll() is None, "the server has ended"
-            assert time.monotonic() < deadline, "the server does not answer"
-            time.sleep(0.1)
-        else:
-            return
+    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
 
 
 @pytest.mark.parametrize("lacking", ["DJANGO_SECRET_KEY", "DJANGO_ALLOWED_HOSTS"])
@@ -245,12 +231,12 @@ def test_who_watches_by_an_address_is_answered_whatever_the_shop_is_called(tmp_p
     def status(path: str, **headers: str) -> int:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         return requests.get(
-            f"http://127.0.0.1:{port}{path}", headers=named, timeout=30, allow_redirects=False
+            f"http://127.0.0.1:{port}{path}", headers=named, timeout=PATIENCE_S, allow_redirects=False
         ).status_code
 
     try:
-        wait_until_it_answers(f"http://127.0.0.1:{port}/healthz", site)
-        ready = requests.get(f"http://127.0.0.1:{port}/readyz", timeout=30)
+        until_answered(f"http://127.0.0.1:{port}", site)
+        ready = requests.get(f"http://127.0.0.1:{port}/readyz", timeout=PATIENCE_S)
         assert (ready.status_code, list(ready.json()["trouble"])) == (503, ["index"])  # nothing has been built
         for host in (f"127.0.0.1:{port}", f"localhost:{port}", "[::1]", "10.0.0.5:8000"):
             assert status("/healthz", Host=host) == status("/metrics", Host=host) == 200
@@ -266,7 +252,7 @@ def test_who_watches_by_an_address_is_answered_whatever_the_shop_is_called(tmp_p
         assert status("/healthz", **shop, X_Forwarded_Proto="https") == 200
     finally:
         site.terminate()
-        site.wait(timeout=40)
+        site.wait(timeout=PATIENCE_S)
 
 
 @pytest.mark.slow
@@ -286,9 +272,10 @@ def test_no_room_for_metrics_costs_nothing_but_metrics(tmp_path: Path, room_mib:
         with shop.served(*options, workers=1) as server:
             for deaths in range(2):
                 for path in ("/", "/healthz", "/metrics"):
-                    assert requests.get(server.address + path, timeout=30).status_code == 200
-                assert requests.post(f"{server.address}/api/v1/search/image/", json={}, timeout=30).status_code == 400
-                counted = requests.get(f"{server.address}/metrics", timeout=30).text
+                    assert requests.get(server.address + path, timeout=PATIENCE_S).status_code == 200
+                refused = requests.post(f"{server.address}/api/v1/search/image/", json={}, timeout=PATIENCE_S)
+                assert refused.status_code == 400
+                counted = requests.get(f"{server.address}/metrics", timeout=PATIENCE_S).text
                 assert 'vitrine_refusals_total{reason="invalid",what="request"} 1.0' in counted
                 assert server.deaths() == deaths
                 kill(server.worker_pids()[0])  # and the next one answers as well

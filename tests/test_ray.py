@@ -8,7 +8,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +15,7 @@ import pytest
 
 from bench.torture.ground import Shop
 from tests.conftest import DEMO_CATALOGUE
-from tests.processes import ROOT, database_of
+from tests.processes import PATIENCE_S, ROOT, database_of, until
 
 pytestmark = [
     pytest.mark.slow,
@@ -148,14 +147,10 @@ def test_a_node_that_is_killed_in_the_middle_costs_nothing_but_time(
         stderr=subprocess.PIPE,
         text=True,
     )
-    deadline = time.monotonic() + 90
-    while not some_written(shop.folder):
-        assert build.poll() is None, build.communicate()[1]
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    until(lambda: some_written(shop.folder) or build.poll() is not None)
     two.kill_one()
     under_way = build.poll() is None
-    said, trouble = build.communicate(timeout=120)
+    said, trouble = build.communicate(timeout=PATIENCE_S)
     assert build.returncode == 0, trouble
     assert under_way, "it had ended before the node was killed"
     assert json.loads(said)["embedded"] == 243

@@ -17,7 +17,7 @@ from django.test import Client
 from django.utils import translation
 
 from catalog.models import Product
-from tests.processes import ROOT
+from tests.processes import PATIENCE_S, ROOT
 
 PO = ROOT / "locale" / "pt_BR" / "LC_MESSAGES" / "django.po"
 HOLE = re.compile(r"%\((\w+)\)[sd]|%[sd]")
@@ -63,7 +63,7 @@ def test_no_text_of_the_code_is_missing(tmp_path: Path) -> None:
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__", "*.mo"))
     command = [sys.executable, "-m", "django", "makemessages", "-l", "pt_BR", "--no-wrap", "--no-location"]
     env = {name: value for name, value in os.environ.items() if name != "DJANGO_SETTINGS_MODULE"}
-    subprocess.run(command, cwd=tmp_path, env=env, check=True, capture_output=True, timeout=100)
+    subprocess.run(command, cwd=tmp_path, env=env, check=True, capture_output=True, timeout=PATIENCE_S)
     assert entries(tmp_path / PO.relative_to(ROOT)).keys() == entries(PO).keys()
 
 

@@ -22,7 +22,7 @@ from bench.site import DEMO, ROOT, environment
 
 MODEL = "cheap"
 SETTINGS = "bench.torture.settings"
-START_S = 60
+START_S = 300
 MOST_TOLD = 20
 
 

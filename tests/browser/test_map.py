@@ -37,8 +37,18 @@ def view_of(page: Page) -> tuple[float, float, float]:
 
 
 def settled(page: Page, before: str) -> None:
-    """Once the address tells of another view."""
-    page.wait_for_function("(before) => location.href !== before", arg=before)
+    """Once the address tells of another view, and goes on telling of that one.
+
+    The map writes it when nothing has moved for a fifth of a second: on a busy machine in the middle of a movement too.
+    """
+    page.evaluate("window.seen = null")
+    page.wait_for_function(
+        """(before) => {
+            if (window.seen?.href !== location.href) window.seen = { href: location.href, since: performance.now() };
+            return location.href !== before && performance.now() - window.seen.since > 600;
+        }""",
+        arg=before,
+    )
     drawn(page)
 
 

@@ -19,7 +19,7 @@ from catalog.models import ApiKey, Product
 from similarity import serving
 from tests import shared
 from tests.browser.conftest import Stock, import_and_build
-from tests.processes import ROOT
+from tests.processes import PATIENCE_S, ROOT
 
 SHOP = "http://127.0.0.1:8000"
 KEY = "abcd1234.0123456789abcdef0123456789abcdef"
@@ -83,7 +83,7 @@ def test_there_is_a_recipe_in_every_language_for_everything() -> None:
 
 
 def said_by(command: list[str], recipe: Recipe) -> list[str]:
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_S)
     assert (done.returncode, done.stderr) == (0, ""), f"{recipe}: {done.stderr}"
     return [line.strip() for line in done.stdout.splitlines()]
 

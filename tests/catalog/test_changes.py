@@ -14,6 +14,7 @@ from django.test.utils import CaptureQueriesContext
 from catalog import changes, columnar
 from catalog.columnar import forget_columns, get_columns
 from catalog.models import Product
+from tests.processes import PATIENCE_S
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
@@ -53,10 +54,10 @@ def test_what_was_written_first_and_committed_last_is_seen() -> None:
         with transaction.atomic():
             add(1)
             written.set()
-            assert commit.wait(20)
+            assert commit.wait(PATIENCE_S)
 
     thread = elsewhere(slow)
-    assert written.wait(20)
+    assert written.wait(PATIENCE_S)
     for number in (2, 3):  # have later entries, and are there
         add(number)
         assert known() == {f"Colour {each}" for each in range(2, number + 1)}
@@ -90,10 +91,10 @@ def test_what_has_been_seen_is_not_told_again_and_not_remembered_for_ever(monkey
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute("SELECT pg_current_xact_id()")
             begun.set()
-            assert end.wait(20)
+            assert end.wait(PATIENCE_S)
 
     thread = elsewhere(old)
-    assert begun.wait(20)
+    assert begun.wait(PATIENCE_S)
     for number in range(5):
         add(number)
     first = get_columns()
@@ -159,10 +160,10 @@ def test_what_was_restored_does_not_hide_who_ends_late() -> None:
         with transaction.atomic():
             add(2)
             written.set()
-            assert commit.wait(20)
+            assert commit.wait(PATIENCE_S)
 
     thread = elsewhere(slow)
-    assert written.wait(20)
+    assert written.wait(PATIENCE_S)
     add(3)
     assert known() == {"Colour 1", "Colour 3"}
     commit.set()

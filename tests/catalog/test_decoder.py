@@ -20,6 +20,7 @@ from PIL import Image
 
 from catalog import decoder
 from catalog.decoding import Refused
+from tests.processes import until
 
 
 def a_png(side: int = 64) -> bytes:
@@ -110,17 +111,15 @@ def test_a_child_ends_with_its_parent() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True, check=False)
     child = int(done.stdout)
-    for _ in range(100):
+
+    def is_gone() -> bool:
         try:
             os.kill(child, 0)
-            if Path(f"/proc/{child}/stat").read_text().split()[2] == "Z":
-                return
+            return Path(f"/proc/{child}/stat").read_text().split()[2] == "Z"
         except (OSError, IndexError):
-            return
-        import time
+            return True
 
-        time.sleep(0.05)
-    raise AssertionError("it lives on")
+    until(is_gone)
 
 
 def a_flat_png(side: int) -> bytes:

@@ -25,9 +25,11 @@ from catalog.decoding import MAX_BYTES
 from catalog.fetching import REFUSAL, Rules, fetch, parse
 from catalog.images import ImageError
 from tests.catalog.material import picture
+from tests.processes import PATIENCE_S
 
 PICTURE = picture()
-TRIAL = Rules(private=True, resolve=lambda host: ["127.0.0.1"], total_s=1, silence_s=0.5)
+TRIAL = Rules(private=True, resolve=lambda host: ["127.0.0.1"])
+HURRIED = replace(TRIAL, total_s=1, silence_s=0.5)
 
 
 def refused(url: str, rules: Rules | None = None) -> bool:
@@ -184,13 +186,13 @@ def test_a_lookup_is_not_waited_for_for_ever() -> None:
     asked = threading.Event()
 
     def slow(host: str) -> list[str]:
-        asked.wait(20)
+        asked.wait(PATIENCE_S)
         return ["8.8.8.8"]
 
     began = time.monotonic()
-    assert refused("http://shop.example/", replace(TRIAL, resolve=slow))
+    assert refused("http://shop.example/", replace(HURRIED, resolve=slow))
     asked.set()
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < TRIAL.total_s - 1
 
 
 def test_the_system_knows_its_own_name() -> None:
@@ -321,9 +323,9 @@ def test_a_server_that_drips_is_left_at_the_deadline(shop: Shop) -> None:
 
     shop.answers["/slow"] = drip
     began = time.monotonic()
-    assert refused(f"{shop.address}/slow", TRIAL)
+    assert refused(f"{shop.address}/slow", HURRIED)
     left.set()
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < TRIAL.total_s - 1
 
 
 def test_slow_servers_hold_two_threads_and_no_more(shop: Shop) -> None:
@@ -331,15 +333,15 @@ def test_slow_servers_hold_two_threads_and_no_more(shop: Shop) -> None:
 
     def hold(request: BaseHTTPRequestHandler) -> None:
         come.release()
-        go.wait(20)
+        go.wait(PATIENCE_S)
         reply()(request)
 
     shop.answers["/slow"] = hold
-    patient = replace(TRIAL, total_s=30, silence_s=30)
+    patient = replace(TRIAL, total_s=PATIENCE_S, silence_s=PATIENCE_S)
     threads = [threading.Thread(target=fetch, args=(f"{shop.address}/slow", patient)) for _ in range(2)]
     for thread in threads:
         thread.start()
-        assert come.acquire(timeout=20)
+        assert come.acquire(timeout=PATIENCE_S)
     assert refused(f"{shop.address}/slow", patient)
     go.set()
     for thread in threads:

@@ -22,7 +22,7 @@ from catalog.importing.runs import imports_dir, prune_rejects, rejects_path, set
 from catalog.importing.service import ImportOptions, OutcomeChangedError, import_catalogue
 from catalog.models import ImportRun, Product
 from tests.catalog.material import row, write_csv
-from tests.processes import ROOT, environment, run_python
+from tests.processes import PATIENCE_S, ROOT, environment, run_python
 
 pytestmark = pytest.mark.django_db
 State = ImportRun.State
@@ -135,7 +135,7 @@ def test_an_import_that_is_killed_is_shown_as_interrupted(shop: Path, tmp_path: 
         assert process.stdout.readline() == b"running\n"
         assert run_python("-c", look, env=env).stdout == "running\n"
         process.send_signal(signal.SIGKILL)
-        process.wait(30)
+        process.wait(PATIENCE_S)
     assert run_python("-c", look, env=env).stdout == "interrupted\n"
     assert list((tmp_path / "killed" / "imports").glob("*.lock")) == []
 

@@ -27,6 +27,7 @@ from similarity.services import index_status, similar_to
 from similarity.serving import get_index
 from similarity.working import MOST_ATTEMPTS, Reporter, heartbeat, living_workers, take_over
 from tests.conftest import DEMO_CATALOGUE
+from tests.processes import PATIENCE_S, until
 from tests.similarity.conftest import AddProduct, give_picture, png
 
 RED, BLUE = (200, 0, 0), (0, 0, 200)
@@ -158,15 +159,15 @@ def test_a_task_waits_for_somebody_elses_build() -> None:
     def build() -> None:
         with build_lock():
             holding.set()
-            free.wait(10)
+            free.wait(PATIENCE_S)
 
     other = threading.Thread(target=build)
     other.start()
-    assert holding.wait(10)
+    assert holding.wait(PATIENCE_S)
     with pytest.raises(BuilderBusy), build_lock():
         pass
     threading.Timer(0.2, free.set).start()
-    with build_lock(wait_s=10):
+    with build_lock(wait_s=PATIENCE_S):
         assert free.is_set()
     other.join()
 
@@ -246,9 +247,7 @@ def test_progress_is_told_while_a_task_runs(shop: dict[str, Product]) -> None:
 def test_a_worker_is_alive_while_it_gives_signs(data_dir: Path) -> None:
     assert living_workers() == set()
     with heartbeat("one"):
-        deadline = time.monotonic() + 10
-        while living_workers() != {"one"}:
-            assert time.monotonic() < deadline
+        until(lambda: living_workers() == {"one"})
     assert living_workers() == set()
     sign = data_dir / "work" / "worker-two"
     sign.touch()

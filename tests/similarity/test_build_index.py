@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from catalog.models import Product
 from similarity.building import chosen_model
 from similarity.serving import get_index
 from tests.conftest import DEMO_CATALOGUE
-from tests.processes import ROOT, environment, run_python
+from tests.processes import ROOT, environment, run_python, until
 from tests.similarity.conftest import AddProduct, give_picture, png
 
 BUILD = ("build_index", "--model", "efficientnet-lite0")
@@ -141,11 +140,8 @@ def test_killed_while_embedding_it_goes_on_from_there(tmp_path: Path) -> None:
         env=environment(tmp_path),
     )
     try:
-        deadline = time.monotonic() + 60
-        while not any(path.stat().st_size for path in tmp_path.glob("spaces/colour*/keys-*.bin")):
-            assert building.poll() is None, "it ended before it could be killed"
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        until(lambda: any(path.stat().st_size for path in tmp_path.glob("spaces/colour*/keys-*.bin")))
+        assert building.poll() is None, "it ended before it could be killed"
     finally:
         building.send_signal(signal.SIGKILL)
         building.wait()

@@ -19,6 +19,7 @@ from similarity.building import build_index, chosen_model
 from similarity.builds import BuilderBusy, BuildError, NoBuild, build_lock, builds_dir
 from similarity.embedders.base import file_sha256
 from similarity.services import similar_to
+from tests.processes import PATIENCE_S
 from tests.similarity.conftest import AddProduct, embed_without_building, give_picture, png
 
 
@@ -267,12 +268,12 @@ def test_a_second_builder_is_told_who_is_at_it(reds_and_blues: dict[str, Product
     def hold() -> None:
         with build_lock():
             held.set()
-            done.wait(10)
+            done.wait(PATIENCE_S)
 
     other = threading.Thread(target=hold)
     other.start()
     try:
-        assert held.wait(10)
+        assert held.wait(PATIENCE_S)
         with pytest.raises(BuilderBusy, match=r"by process \d+ on"):
             build_index()
     finally:

@@ -33,6 +33,7 @@ from similarity.services import SimilarityUnavailable, index_status, similar_to
 from tests.engines import MILVUS, PGVECTOR, SERVED, VECTORS, looks_in, need_milvus, need_postgres, vectors_at
 from tests.milvus import milvus
 from tests.postgres import postgres
+from tests.processes import until
 from tests.similarity.conftest import AddProduct, embed_without_building
 from tests.similarity.test_builds_and_serving import found
 
@@ -163,9 +164,7 @@ def test_a_server_that_is_away_empties_the_panel_and_is_told_of_until_it_is_back
         with pytest.raises(VectorIndexError, match="answer"):
             build_index(full=True)
         server.start()
-        deadline = time.monotonic() + 30
-        while client.get("/readyz").status_code != 200 and time.monotonic() < deadline:
-            time.sleep(0.1)
+        until(lambda: client.get("/readyz").status_code == 200)
         assert found(red) == ["rose", "plum", "blue"]
         assert 'class="card' in client.get("/products/red/").content.decode()
 
@@ -367,11 +366,11 @@ def test_of_a_server_that_says_nothing_one_waits_once_and_the_others_are_told_at
         address = f"postgres://somebody@127.0.0.1:{silent.getsockname()[1]}/looks"
         with django_db_blocker.unblock(), vectors_at(address):
             looks_in(settings, PGVECTOR, DATABASE=VECTORS)
-            assert 4 < ask() < 8, "the five seconds of connecting are waited for once"
-            assert ask() < 1
+            assert 4 < ask() < 9.5, "the five seconds of connecting are waited for once"
+            assert ask() < 4
             time.sleep(served.AWAY_S)
             first = another.submit(ask)
             time.sleep(0.5)
-            assert ask() < 1, "one finds out whether it is back"
+            assert ask() < 4, "one finds out whether it is back"
             assert first.result() > 4
     served.ServedIndex._away_until.clear()

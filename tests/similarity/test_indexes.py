@@ -22,6 +22,7 @@ from similarity.indexes.base import FLAT, Kept, Progress, TooFew, exact_search, 
 from similarity.indexes.faiss import COMPACT_GRAPH, GRAPH, FaissIndex
 from similarity.vectors import Matrix, Vectors, Whole, unit
 from tests.engines import MILVUS, PGVECTOR
+from tests.processes import PATIENCE_S
 
 
 class Graph(FaissIndex):
@@ -391,7 +392,7 @@ def killed(tmp_path: Path) -> Path:
     folder = tmp_path / "unfinished"
     builder = multiprocessing.get_context("spawn").Process(target=_build_until_killed, args=(str(folder),))
     builder.start()
-    builder.join(60)
+    builder.join(PATIENCE_S)
     assert builder.exitcode == -signal.SIGKILL
     assert [path.name for path in folder.glob("*.faiss")] == ["1250.faiss"]
     return folder

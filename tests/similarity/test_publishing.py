@@ -20,7 +20,7 @@ from similarity.builds import BuildError, build_lock, builds_dir, current_path, 
 from similarity.publishing import remove_build, roll_back, stored_builds, use_build
 from similarity.services import index_status, similar_to
 from similarity.spaces import Space
-from tests.processes import forked
+from tests.processes import PATIENCE_S, forked
 from tests.similarity.conftest import AddProduct, embed_without_building, give_picture, png
 from tests.similarity.test_builds_and_serving import found
 
@@ -76,10 +76,10 @@ def test_another_process_notices_a_switch(reds_and_blues: dict[str, Product]) ->
         for step in (lambda: None, lambda: use_build(one), roll_back):
             step()
             here.send("ask")
-            assert here.poll(30)
+            assert here.poll(PATIENCE_S)
             seen.append(here.recv())
     finally:
-        process.join(30)
+        process.join(PATIENCE_S)
     assert seen == [two, one, two]
 
 
@@ -242,7 +242,7 @@ def test_killed_at_any_step_the_order_is_the_former_or_the_new_one(
 
     monkeypatch.setattr(publishing, step, killed)
     child = forked(build_index)
-    child.join(60)
+    child.join(PATIENCE_S)
     assert child.exitcode == 9
     monkeypatch.undo()
     (new,) = folders() - set(ids)

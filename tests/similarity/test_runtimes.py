@@ -16,7 +16,7 @@ from similarity.runtimes import RuntimeUnavailable, Session
 from similarity.runtimes.choice import Choice, choose_runtime, chosen_vectors, get_runtime
 from similarity.runtimes.gather import Gatherer
 from similarity.vectors import unit
-from tests.processes import environment, run_python
+from tests.processes import PATIENCE_S, environment, run_python
 from tests.similarity.test_embedders import PICTURES, gradient
 
 EMBEDDER = EfficientNetEmbedder()
@@ -109,7 +109,7 @@ def test_threads_that_begin_together_do_not_wait_for_each_other_for_ever(tmp_pat
         "[thread.start() for thread in threads]; [thread.join() for thread in threads]\n"
         "print('done')"
     )
-    assert run_python("-c", code, env=environment(tmp_path), deadline_s=120).stdout.strip() == "done"
+    assert run_python("-c", code, env=environment(tmp_path), deadline_s=PATIENCE_S).stdout.strip() == "done"
 
 
 def test_a_damaged_conversion_is_made_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -159,7 +159,7 @@ def test_requests_that_arrive_together_share_a_batch() -> None:
         sizes.append(len(batch))
         if len(sizes) == 1:
             started.set()
-            assert go_on.wait(10)
+            assert go_on.wait(PATIENCE_S)
         return batch * 2.0
 
     gatherer = Gatherer(infer)
@@ -170,7 +170,7 @@ def test_requests_that_arrive_together_share_a_batch() -> None:
 
     first = threading.Thread(target=ask, args=(0,))
     first.start()
-    assert started.wait(10)
+    assert started.wait(PATIENCE_S)
     others = [threading.Thread(target=ask, args=(number,)) for number in range(1, 6)]
     for other in others:
         other.start()
@@ -178,7 +178,7 @@ def test_requests_that_arrive_together_share_a_batch() -> None:
         pass  # they have all queued up behind the first
     go_on.set()
     for thread in (first, *others):
-        thread.join(10)
+        thread.join(PATIENCE_S)
     assert sizes == [1, 5]
     assert answers == {number: 2.0 * number for number in range(6)}
 

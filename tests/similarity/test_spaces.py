@@ -11,6 +11,7 @@ import pytest
 
 from similarity.embedders import Identity
 from similarity.spaces import Space, SpaceError
+from tests.processes import PATIENCE_S
 
 IDENTITY = Identity("toy", "1", "abc", "none")
 DIGESTS = np.arange(5 * 32, dtype=np.uint8).reshape(5, 32)
@@ -191,7 +192,7 @@ def test_an_unreadable_note_is_refused_with_the_repair(tmp_path: Path) -> None:
 def _hold(folder: Path, held: multiprocessing.synchronize.Event, done: multiprocessing.synchronize.Event) -> None:
     with space_in(folder).writing():
         held.set()
-        done.wait(10)
+        done.wait(PATIENCE_S)
 
 
 def test_there_is_one_writer_at_a_time(tmp_path: Path) -> None:
@@ -200,12 +201,12 @@ def test_there_is_one_writer_at_a_time(tmp_path: Path) -> None:
     other = context.Process(target=_hold, args=(tmp_path, held, done))
     other.start()
     try:
-        assert held.wait(30)
+        assert held.wait(PATIENCE_S)
         with pytest.raises(SpaceError, match="Another process"), space_in(tmp_path).writing():
             pass
     finally:
         done.set()
-        other.join(10)
+        other.join(PATIENCE_S)
 
 
 def test_a_space_notes_whoever_computed_its_vectors(tmp_path: Path) -> None:
