@@ -81,14 +81,19 @@ def _folder() -> Path:
 
 def _forget() -> None:
     """Remove what is too old, and the oldest of too many."""
-    youngest_first = sorted(_folder().glob("*.webp"), key=_age)
+    youngest_first = sorted(_folder().glob("*.webp"), key=_kept_at, reverse=True)
     for place, path in enumerate(youngest_first):
         if place >= MOST_KEPT or _age(path) >= KEPT_S:
             path.unlink(missing_ok=True)
 
 
 def _age(path: Path) -> float:
+    return time.time() - _kept_at(path)
+
+
+def _kept_at(path: Path) -> float:
+    """When, in UNIX time; long ago where it is gone."""
     try:
-        return time.time() - path.stat().st_mtime
+        return path.stat().st_mtime
     except OSError:
-        return float("inf")
+        return 0.0

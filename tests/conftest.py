@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import os
 import socket
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from django.conf import settings as django_settings
+from hypothesis import HealthCheck
 
 from tests import shared
 
 # The browser's driver runs an event loop in the thread of the tests, where Django would refuse the database.
 os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
+
+# How fast an example goes says something of the machine and nothing of the code; and what a fixture made may serve for
+# all examples.
+slow = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+hypothesis.settings.register_profile("tests", deadline=None, suppress_health_check=slow)
+hypothesis.settings.load_profile("tests")
 
 REAL_CATALOGUE = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "fashion"
 DEMO_CATALOGUE = Path(__file__).resolve().parent.parent / "fixtures" / "demo"
@@ -25,6 +34,12 @@ LONG = ("test_torture", "test_end_to_end", "test_backups", "test_backups_postgre
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if label := getattr(item, "operation_label", None):  # schemathesis' tests would all have one id
+            item._id = item.id.with_params(label)
+    (id_, count), *_ = Counter(item.nodeid for item in items).most_common(1)
+    if count > 1:
+        raise pytest.UsageError(f"{count} tests are called {id_}: pytest-xdist would run one of them, and say nothing.")
     items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
 
 

@@ -53,7 +53,7 @@ class Postgres:
         settings = {**self.settings, "port": str(self.port), "unix_socket_directories": str(self.folder)}
         options = " ".join(f"-c {name}={value}" for name, value in settings.items())
         log = str(self.folder / "log")
-        self.run("pg_ctl", "-D", str(self.data), "-l", log, "-w", "-t", "60", "-o", options, "start")
+        self.run("pg_ctl", "-D", str(self.data), "-l", log, "-w", "-t", "300", "-o", options, "start")
 
     def stop(self, mode: str = "fast") -> None:
         self.run("pg_ctl", "-D", str(self.data), "-w", "-m", mode, "stop", check=False)

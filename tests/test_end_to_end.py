@@ -27,13 +27,14 @@ class Shop:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.environment = serving(folder, VITRINE_MODEL="efficientnet-lite0")
-        self.address = f"http://127.0.0.1:{free_port()}"
+        self.address = ""
 
     def manage(self, *arguments: str) -> str:
         return run_python("manage.py", *arguments, env=self.environment).stdout
 
     def serve(self) -> subprocess.Popen[bytes]:
-        bind = self.address.removeprefix("http://")
+        bind = f"127.0.0.1:{free_port()}"
+        self.address = f"http://{bind}"
         command = [sys.executable, "-m", "gunicorn", "config.wsgi", f"--bind={bind}", "--workers=2", "--threads=2"]
         server = subprocess.Popen(command, cwd=ROOT, env=self.environment)
         until_answered(self.address, server)
@@ -131,7 +132,6 @@ def test_a_broken_index_leaves_the_pages_whole(shop: Shop) -> None:
     index = shop.folder / "builds" / published / "faiss.index"
     content = index.read_bytes()
     server_before = shop.address
-    shop.address = f"http://127.0.0.1:{free_port()}"
     index.write_bytes(content[:-1])
     current.write_text(order.splitlines()[0] + "\n")  # and no former build could answer instead
     server = shop.serve()

@@ -10,7 +10,7 @@ import pytest
 
 from bench.torture.ground import Shop
 from tests import shared
-from tests.processes import run_python
+from tests.processes import PATIENCE_S, run_python
 
 pytestmark = pytest.mark.slow
 
@@ -58,7 +58,7 @@ def put_through(scenario: str, count: int, stock: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if name not in DATABASES}
     environment["TORTURE_STOCK"] = str(stock)
     asked = ("-m", "bench.torture", scenario, "--count", str(count), "--seed", "20261123")
-    done = run_python(*asked, env=environment, check=False)
+    done = run_python(*asked, env=environment, check=False, deadline_s=4 * PATIENCE_S)
     assert done.stdout, done.stderr
     report = json.loads(done.stdout)
     if report["skipped"]:

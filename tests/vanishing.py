@@ -87,7 +87,7 @@ def waited(server: Postgres) -> dict[str, list[float]]:
         said["later"] = all_ask("/api/v1/products/")
         time.sleep(AWAY_S)
         again = visitors.submit(ask, "/api/v1/products/")
-        time.sleep(0.1)
+        time.sleep(1)
         said["meanwhile"] = [apart.submit(ask, "/api/v1/products/").result()]
         said["again"] = [again.result()]
         network("tc", "qdisc", "del", "dev", "lo", "root")
@@ -107,7 +107,7 @@ def waited(server: Postgres) -> dict[str, list[float]]:
             for backend in backends:
                 os.kill(backend, signal.SIGSTOP)
             hung = visitors.submit(ask, "/api/v1/products/")
-            time.sleep(1)
+            time.sleep(2)
             said["beside"] = all_ask("/api/v1/products/")[: VISITORS - 1]
             time.sleep(7)
         finally:

@@ -19,7 +19,7 @@ import requests
 from PIL import Image, ImageOps
 
 from bench.site import DEMO
-from bench.torture.ground import Report, Server, Shop
+from bench.torture.ground import PATIENCE_S, Report, Server, Shop
 from bench.torture.kills import write_catalogue
 
 DISK_MIB = 96
@@ -119,9 +119,9 @@ def fill_up(report: Report, shop: Shop, place: Place, disk: Path, left_kib: int,
             report.expect("Traceback" not in said, f"{what}: a traceback: {said[-1500:]}")
             report.expect(any(word in said.lower() for word in SAID), f"{what}: it says only {last!r}")
         report.expect(matches(server, product) == before, f"{what}: the site answers otherwise")
-        page = requests.get(f"{server.address}/products/{product}/", timeout=30)
+        page = requests.get(f"{server.address}/products/{product}/", timeout=PATIENCE_S)
         report.expect(page.status_code == 200, f"{what}: the product's page: {page.status_code}")
-        ready = requests.get(f"{server.address}/readyz", timeout=30)
+        ready = requests.get(f"{server.address}/readyz", timeout=PATIENCE_S)
         report.expect(ready.status_code in (200, 503), f"{what}: /readyz: {ready.status_code}")
         filler.unlink()
         again = shop.manage(*command, check=False)
@@ -148,7 +148,7 @@ def ask(report: Report, shop: Shop, disk: Path) -> str:
     with shop.served(log=log) as server:
 
         def status(name: str, method: str, path: str, **more: Any) -> int:
-            answered = requests.request(method, server.address + path, timeout=60, **more)
+            answered = requests.request(method, server.address + path, timeout=PATIENCE_S, **more)
             said[name] = answered.status_code
             return answered.status_code
 
@@ -188,7 +188,7 @@ def ask(report: Report, shop: Shop, disk: Path) -> str:
 
 
 def matches(server: Server, product: str) -> list[str]:
-    answer = requests.get(f"{server.address}/api/v1/products/{product}/similar/", timeout=30)
+    answer = requests.get(f"{server.address}/api/v1/products/{product}/similar/", timeout=PATIENCE_S)
     return [each["product_id"] for each in answer.json()["matches"]]
 
 

@@ -16,7 +16,7 @@ import requests
 import schemathesis
 from hypothesis.errors import Unsatisfiable
 
-from bench.torture.ground import Report, Shop
+from bench.torture.ground import PATIENCE_S, Report, Shop
 
 EXAMPLES = 40
 """Of each operation and kind (what the document promises, and what it does not) in a round."""
@@ -44,7 +44,9 @@ class Asking:
     def ask(self, method: str, path: str, **more: Any) -> None:
         what = f"{method} {path} {str(more)[:200]}"
         try:
-            response = self.session.request(method, self.address + path, timeout=60, allow_redirects=False, **more)
+            response = self.session.request(
+                method, self.address + path, timeout=PATIENCE_S, allow_redirects=False, **more
+            )
         except requests.ConnectionError as error:  # gunicorn hangs up on what is no HTTP
             self.report.tried += 1
             self.report.expect("Connection aborted" in str(error) or "Broken pipe" in str(error), f"{what}: {error}")
@@ -61,7 +63,7 @@ def run(count: int, seed: int, folder: Path) -> Report:
     key, ids = shop.key(), shop.ids()
     with shop.served() as server:
         asking = Asking(report, server.address, key)
-        document = requests.get(f"{server.address}/api/schema/?format=json", timeout=60).json()
+        document = requests.get(f"{server.address}/api/schema/?format=json", timeout=PATIENCE_S).json()
         chance = random.Random(seed)
         foreseen_by_nobody = list(nasty(document, ids))
         chance.shuffle(foreseen_by_nobody)
@@ -109,7 +111,7 @@ def explore(
                 case.path_parameters[name] = chance.choice(ids)
         asking.note(
             f"{case.method} {case.formatted_path} {case.query} {case.body!r}",
-            case.call(base_url=asking.address, session=asking.session, timeout=60),
+            case.call(base_url=asking.address, session=asking.session, timeout=PATIENCE_S),
         )
 
     with contextlib.suppress(Unsatisfiable):  # an operation that has nothing to be wrong about

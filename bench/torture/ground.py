@@ -22,7 +22,8 @@ from bench.site import DEMO, ROOT, environment
 
 MODEL = "cheap"
 SETTINGS = "bench.torture.settings"
-START_S = 300
+PATIENCE_S = 300
+"""When what should long have come is given up: a server's start, an answer."""
 MOST_TOLD = 20
 
 
@@ -127,7 +128,7 @@ class Shop:
         finally:
             process.terminate()
             try:
-                process.wait(timeout=40)
+                process.wait(timeout=PATIENCE_S)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
@@ -141,10 +142,10 @@ class Server:
     workers: int
 
     def wait_until_it_answers(self) -> None:
-        deadline = time.monotonic() + START_S
+        deadline = time.monotonic() + PATIENCE_S
         while True:
             try:
-                requests.get(f"{self.address}/healthz", timeout=30)
+                requests.get(f"{self.address}/healthz", timeout=PATIENCE_S)
             except requests.RequestException:
                 if self.process.poll() is not None or time.monotonic() > deadline:
                     raise RuntimeError(f"The server does not answer:\n{self.said()}") from None
@@ -184,7 +185,7 @@ def visited(shop: Shop, ids: Sequence[str], seed: int, users: int, **more: str) 
     )
     found: list[dict[str, Any]] = []
     try:
-        deadline = time.monotonic() + START_S
+        deadline = time.monotonic() + PATIENCE_S
         while not notes.exists() or not notes.stat().st_size:
             if process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"Nobody visits: {(shop.folder / 'locust.log').read_text()[-2000:]}")
@@ -192,6 +193,6 @@ def visited(shop: Shop, ids: Sequence[str], seed: int, users: int, **more: str) 
         yield found
     finally:
         process.terminate()
-        process.wait(timeout=60)
+        process.wait(timeout=PATIENCE_S)
         log.close()
         found += map(json.loads, notes.read_text().splitlines())

@@ -15,7 +15,7 @@ import requests
 from PIL import Image
 
 from bench.site import DEMO
-from bench.torture.ground import Report, Shop
+from bench.torture.ground import PATIENCE_S, Report, Shop
 
 CLIENTS = 6
 SEEDS_PX = (96, 128)
@@ -34,7 +34,9 @@ def run(count: int, seed: int, folder: Path) -> Report:
             name, data = named
             try:
                 files = {"image": ("picture.jpg", data, "image/jpeg")}
-                return name, session.post(f"{server.address}/api/v1/search/image/", files=files, timeout=90).status_code
+                return name, session.post(
+                    f"{server.address}/api/v1/search/image/", files=files, timeout=PATIENCE_S
+                ).status_code
             except requests.RequestException as error:
                 return name, type(error).__name__
 

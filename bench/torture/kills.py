@@ -30,7 +30,7 @@ from typing import Any
 import requests
 
 from bench.site import DEMO
-from bench.torture.ground import Report, Shop, kill
+from bench.torture.ground import PATIENCE_S, Report, Shop, kill
 
 CHECK_EVERY = 10
 """After so many kills, a run is left alone and must bring everything about."""
@@ -368,7 +368,7 @@ def kill_builders(count: int, seed: int, folder: Path) -> Report:
         fallen += blow.fell()
         published += current.read_bytes() != before
         report.expect(not blow.trouble(), f"#{number} {blow.trouble()}")
-        looked = Blow(judge, 60, folder / "judge.log")
+        looked = Blow(judge, PATIENCE_S, folder / "judge.log")
         looked.fell()
         report.expect(looked.status == 0, f"#{number}: nobody can answer: {looked.trouble()}")
         if looked.status == 0:
@@ -437,7 +437,7 @@ def kill_workers(count: int, seed: int, shop: Shop) -> Report:
             product = own.choice(ids)
             with contextlib.suppress(requests.RequestException):
                 # A connection of its own each time: who was talking to a dead worker is not what is asked here.
-                response = requests.get(f"{shop.address}/api/v1/products/{product}/similar/", timeout=30)
+                response = requests.get(f"{shop.address}/api/v1/products/{product}/similar/", timeout=PATIENCE_S)
                 answers[str(response.status_code)] += 1
                 if response.status_code == 200:
                     found = json.dumps([each["product_id"] for each in response.json()["matches"]])
@@ -456,7 +456,7 @@ def kill_workers(count: int, seed: int, shop: Shop) -> Report:
                     f"{shop.address}/api/v1/products/{product_id}/",
                     json=body,
                     headers={"Authorization": f"Api-Key {key}"},
-                    timeout=30,
+                    timeout=PATIENCE_S,
                 )
             except requests.RequestException:
                 unsure.add(product_id)  # it may have been written: nobody was told
@@ -478,11 +478,11 @@ def kill_workers(count: int, seed: int, shop: Shop) -> Report:
                 kill(chance.choice(pids))
                 report.tried += 1
         time.sleep(3)
-        answered = sum(requests.get(f"{server.address}/", timeout=30).status_code == 200 for _ in range(10))
+        answered = sum(requests.get(f"{server.address}/", timeout=PATIENCE_S).status_code == 200 for _ in range(10))
         report.expect(answered == 10, f"when the blows had ended, {answered} of 10 pages were answered")
         stop.set()
         for thread in threads:
-            thread.join(60)
+            thread.join(2 * PATIENCE_S)
             report.expect(not thread.is_alive(), "a visitor waits for ever")
         report.expect(not crashed, f"a visitor gave up: {crashed}")
     with contextlib.closing(sqlite3.connect(shop.folder / "vitrine.sqlite3")) as connection:

@@ -12,7 +12,7 @@ from collections import Counter
 from pathlib import Path
 
 from bench.site import DEMO, ROOT
-from bench.torture.ground import Report, Shop, visited
+from bench.torture.ground import PATIENCE_S, Report, Shop, visited
 from bench.torture.kills import write_catalogue
 
 USERS = 6
@@ -58,7 +58,7 @@ def run(count: int, seed: int, folder: Path) -> Report:
                         report.expect(done.returncode == 0 or busy, f"build: {done.stderr[-700:]}")
         finally:
             worker.terminate()
-            worker.wait(timeout=60)
+            worker.wait(timeout=PATIENCE_S)
             log.close()
         said = server.said() + worker_log.read_text(errors="replace")
         report.expect(server.deaths() == 0, f"{server.deaths()} workers had to be replaced")

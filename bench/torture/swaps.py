@@ -13,7 +13,7 @@ from typing import Any
 
 import requests
 
-from bench.torture.ground import Report, Server, Shop, visited
+from bench.torture.ground import PATIENCE_S, Report, Server, Shop, visited
 
 USERS = 6
 FRESH_EVERY = 10
@@ -22,18 +22,19 @@ MODELS = ("cheap", "cheaper")
 KINDS = ("Hats", "Caps", "Belts")
 ASKED = 40
 """Products that visitors ask for."""
-SETTLED_S = 0.4
-"""When every worker has seen what was published, if it is as it should be."""
+IN_A_ROW = 20
+"""Answers of the new build in a row, after which every worker is taken to have it."""
 
 Lists = dict[str, list[str]]
 
 
 @dataclass(frozen=True)
 class Publication:
-    """When it began and was done (UNIX time), and what its build says of each product."""
+    """When it began, was done, and was seen by every worker (UNIX time), and what its build says of each product."""
 
     began: float
     done: float
+    settled: float
     lists: Lists
 
 
@@ -66,20 +67,35 @@ def publish_under_load(shop: Shop, count: int, seed: str, report: Report, *optio
                 else:
                     shop.manage("builds", "--use", MODELS[number % 2])
                 done = time.time()
-                time.sleep(SETTLED_S + chance.uniform(0, 0.4))
-                published.append(Publication(began, done, lists(server, ids)))
+                settle(server, (shop.folder / "builds" / "CURRENT").read_text().split()[0])
+                settled = time.time()
+                time.sleep(chance.uniform(0, 0.4))
+                published.append(Publication(began, done, settled, lists(server, ids)))
                 report.tried += 1
         report.expect(server.deaths() == 0, f"{server.deaths()} workers had to be replaced")
-        answered = sum(requests.get(f"{server.address}/readyz", timeout=10).status_code == 200 for _ in range(20))
+        answered = sum(
+            requests.get(f"{server.address}/readyz", timeout=PATIENCE_S).status_code == 200 for _ in range(20)
+        )
         report.expect(answered == 20, f"{answered} of 20 requests were answered at the end")
     return judge(report, notes, published)
+
+
+def settle(server: Server, build: str) -> None:
+    """Wait until the build answers, whoever is asked."""
+    deadline = time.monotonic() + PATIENCE_S
+    told = 0
+    while told < IN_A_ROW:
+        answers = requests.get(f"{server.address}/api/v1/index/", timeout=PATIENCE_S).json()["build"]
+        told = told + 1 if answers == build else 0
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"{answers} goes on answering where {build} is published.")
 
 
 def lists(server: Server, ids: list[str]) -> Lists:
     """What the build that answers now says of each product."""
     found = {}
     for product in ids:
-        answer = requests.get(f"{server.address}/api/v1/products/{product}/similar/", timeout=30).json()
+        answer = requests.get(f"{server.address}/api/v1/products/{product}/similar/", timeout=PATIENCE_S).json()
         found[product] = [each["product_id"] for each in answer["matches"]]
     return found
 
@@ -92,7 +108,7 @@ def judge(report: Report, notes: list[dict[str, Any]], published: list[Publicati
         for product, matches in each.lists.items():
             possible[product].add(tuple(matches))
     # What answered before the first publication is known to nobody.
-    compared = [note for note in notes if "matches" in note and note["sent"] > published[0].done + SETTLED_S]
+    compared = [note for note in notes if "matches" in note and note["sent"] > published[0].settled]
     mixed = [note for note in compared if tuple(note["matches"]) not in possible[note["product"]]]
     report.failures += [f"the list of {note['product']} is of no build: {note['matches']}" for note in mixed]
     stale_s = 0.0

@@ -17,6 +17,8 @@ from typing import Any
 
 from locust import HttpUser, constant, task
 
+from bench.torture.ground import PATIENCE_S
+
 IDS = json.loads(os.environ["TORTURE_IDS"])
 KEY = os.environ.get("TORTURE_KEY", "")
 PASSWORD = os.environ.get("TORTURE_PASSWORD", "")
@@ -31,7 +33,7 @@ class Asking(HttpUser):
 
     def ask(self, method: str, path: str, name: str, product: str = "", **more: Any) -> Any:
         sent = time.time()
-        with self.client.request(method, path, name=name, catch_response=True, timeout=60, **more) as response:
+        with self.client.request(method, path, name=name, catch_response=True, timeout=PATIENCE_S, **more) as response:
             note = {"sent": sent, "name": name, "status": response.status_code, "product": product}
             if response.status_code == 200 and name == "similar":
                 note["matches"] = [each["product_id"] for each in response.json()["matches"]]
@@ -68,7 +70,7 @@ class Program(Asking):
     @task
     def write(self) -> None:
         number = next(NUMBERS)
-        product_id = f"P{number % 40}"
+        product_id = f"P{number % 8}"
         body = {"product_id": product_id, "title": f"written {number}"}
         headers = {"Authorization": f"Api-Key {KEY}"}
         self.ask("PUT", f"/api/v1/products/{product_id}/", "write", product_id, json=body, headers=headers)

@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, Page, ViewportSize
 from similarity.maps.areas import Polygon
 from similarity.maps.serving import get_map
 from similarity.maps.storage import current_path
-from tests.browser.test_journeys import log_in
+from tests.browser.test_journeys import fits, log_in
 from tests.catalog.material import COLUMNS, row, write_csv
 
 (AXE,) = (Path(__file__).parent / "vendor").glob("axe-core-*.min.js")
@@ -39,6 +39,7 @@ PAGES = {
 
 def violations(page: Page, part: str = "html") -> list[str]:
     """What axe finds in a part of the page: rule, help and the places."""
+    page.wait_for_load_state()
     page.add_script_tag(path=AXE)
     result = page.evaluate("([part, rules]) => axe.run(part, {runOnly: rules})", [part, RULES])
     assert len(result["passes"]) > (10 if part == "html" else 4), "axe has not looked"
@@ -110,6 +111,6 @@ def test_axe_finds_nothing_where_files_are_imported(
     page.locator("#result_list tbody th a").first.click()
     page.get_by_text("missing: hide").wait_for()
     look("one of them")
-    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    assert fits(page)
     context.close()
     assert wrong == {}

@@ -191,6 +191,7 @@ def test_a_lasso_leads_to_the_products_within_it(page: Page, shop_with_map: str,
     expect(page.get_by_role("button", name="Lasso")).to_have_attribute("aria-pressed", "false")
     page.get_by_role("link", name="Show them").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("area of the map")
+    expect(page.locator(".grid .card")).to_have_count(len(wanted))
     found = page.locator(".grid .card").evaluate_all("(cards) => cards.map((card) => card.pathname.split('/')[2])")
     assert set(found) == wanted
     page.get_by_role("link", name="Show on the map").click()

@@ -15,7 +15,7 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.core.management import call_command
 from django.test import Client
 from django.utils import timezone
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from catalog.api_writing import NewProductSerializer
@@ -186,7 +186,7 @@ def test_an_id_that_is_taken_is_409_and_nothing_changes(writer: Writer, add: Add
 texts = st.text(st.sampled_from("ab/. \t\n\r\0\x1f\x7f\x9f\u2028é😀"), max_size=6) | st.text(max_size=3)
 
 
-@settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300)
 @given(product_id=texts, title=texts, address=texts, extra=texts)
 @example("x" * 64, "x" * 300, "x" * 2000, "x" * 10_000)
 @example("x" * 65, "x", "", "")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from catalog.importing import csvfile
@@ -124,7 +124,7 @@ PIECES = ["NA", "null", '"', ",", "\n", "\r\n", "'", " ", "0042", "ü", "\u2028"
 VALUES = TEXTS | st.lists(st.sampled_from(PIECES), max_size=5).map("".join)
 
 
-@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150)
 @example(rows=[["NA", "0042", "null"]], bom=True, line_end="\r\n")
 @given(
     rows=st.lists(st.lists(VALUES, min_size=3, max_size=3), max_size=6),

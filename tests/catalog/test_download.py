@@ -14,11 +14,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 
 import pytest
 
 from catalog.addresses import Reach
 from catalog.images import ImageError
+from catalog.importing import hosts
 from catalog.importing.download import Fetcher, Manners
 from catalog.importing.hosts import FIRST_AT_ONCE, Interrupted
 from tests.catalog.material import picture
@@ -132,9 +134,7 @@ def test_retry_after_closes_the_host_for_everybody_and_is_capped(shop: Shop) -> 
     began = time.monotonic()
     busy = threading.Thread(target=fetcher.fetch, args=(f"{shop.address}/a.png",))
     busy.start()
-    while not shop.asked["/a.png"]:
-        time.sleep(0.005)
-    time.sleep(0.05)
+    until(lambda: any(host._closed_until for host in fetcher._hosts.values()))
     fetcher.fetch(f"{shop.address}/b.png")
     assert 0.25 < time.monotonic() - began < 20
     busy.join()
@@ -205,10 +205,10 @@ def deaf() -> Iterator[int]:
 
 def test_the_deadline_holds_for_all_addresses_of_a_name(deaf: int) -> None:
     reach = Reach(private=True, resolve=lambda host: ["127.0.0.1"] * 40)
-    patient = Manners(connect_timeout_s=0.3, total_timeout_s=0.5, tries=1, reach=reach)
+    patient = Manners(connect_timeout_s=0.3, total_timeout_s=1.2, tries=1, reach=reach)
     began = time.monotonic()
     assert refusal(f"http://shop.example:{deaf}/a.png", patient) == "The server did not answer in time."
-    assert 0.5 <= time.monotonic() - began < 8
+    assert 1.2 <= time.monotonic() - began < 8
 
 
 def test_the_deadline_holds_for_greetings_of_tls() -> None:
@@ -216,9 +216,9 @@ def test_the_deadline_holds_for_greetings_of_tls() -> None:
         mute.bind(("127.0.0.1", 0))
         mute.listen(5)
         began = time.monotonic()
-        patient = Manners(total_timeout_s=0.3, tries=1)
+        patient = Manners(total_timeout_s=1.2, tries=1)
         assert refusal(f"https://127.0.0.1:{mute.getsockname()[1]}/a.png", patient).endswith("in time.")
-        assert 0.3 <= time.monotonic() - began < 8
+        assert 1.2 <= time.monotonic() - began < 8
 
 
 def test_a_lookup_is_not_waited_for_past_the_deadline(shop: Shop) -> None:
@@ -229,10 +229,10 @@ def test_a_lookup_is_not_waited_for_past_the_deadline(shop: Shop) -> None:
     found = threading.Event()
     port = shop.address.rpartition(":")[2]
     began = time.monotonic()
-    patient = Manners(total_timeout_s=0.3, tries=1, reach=Reach(private=True, resolve=slow))
+    patient = Manners(total_timeout_s=1.2, tries=1, reach=Reach(private=True, resolve=slow))
     assert refusal(f"http://shop.example:{port}/a.png", patient) == "The connection failed."
     found.set()
-    assert 0.3 <= time.monotonic() - began < 15
+    assert 1.2 <= time.monotonic() - began < 15
     assert not shop.asked
 
 
@@ -442,15 +442,17 @@ def test_a_host_that_only_strains_is_given_up(shop: Shop) -> None:
     assert shop.asked["/a.png"] == 1
 
 
-def test_a_host_that_answers_now_and_then_is_not_given_up(shop: Shop) -> None:
+def test_a_host_that_answers_now_and_then_is_not_given_up(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(hosts, "time", SimpleNamespace(monotonic=lambda: now))
     shop.answers["/a.png"] = lambda request, count: answer(request, 503)
     shop.answers["/b.png"] = lambda request, count: answer(request, 404)
     shop.answers["/c.png"] = lambda request, count: answer(request)
-    fetcher = Fetcher(Manners(tries=1, give_up_s=1.5))
+    fetcher = Fetcher(Manners(tries=1, give_up_s=120))
     for name in "abab":
         with pytest.raises(ImageError, match="HTTP"):
             fetcher.fetch(f"{shop.address}/{name}.png")
-        time.sleep(0.8)
+        now += 70
     assert fetcher.fetch(f"{shop.address}/c.png") == PICTURE
 
 

@@ -7,7 +7,7 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from catalog.exporting import BOM, export_catalogue
@@ -80,7 +80,7 @@ IDS = st.text(LETTERS, max_size=12).map(str.strip)
 
 
 @pytest.mark.django_db
-@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40)
 @given(
     products=st.dictionaries(
         IDS.filter(bool),

@@ -63,7 +63,7 @@ def test_a_cut_off_gif_and_progressive_jpeg_are_refused() -> None:
     assert refusal(jpeg[: len(jpeg) // 2])
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(
     kind=st.sampled_from(["JPEG", "PNG", "WEBP", "GIF"]),
     flips=st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 255)), min_size=1, max_size=12),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import socket
 import subprocess
 import time
@@ -370,7 +371,7 @@ def test_of_a_server_that_says_nothing_one_waits_once_and_the_others_are_told_at
             assert ask() < 4
             time.sleep(served.AWAY_S)
             first = another.submit(ask)
-            time.sleep(0.5)
+            until(lambda: math.inf in served.ServedIndex._away_until.values())
             assert ask() < 4, "one finds out whether it is back"
             assert first.result() > 4
     served.ServedIndex._away_until.clear()
