@@ -215,7 +215,10 @@ def raw_faiss(index: Any, effort: int | None, queries: NDArray[np.float32]) -> t
     import faiss
 
     raw = index._index
-    params = faiss.SearchParametersHNSW(efSearch=effort) if effort else None  # type: ignore[attr-defined]
+    params = None
+    if effort:
+        graph = isinstance(raw, faiss.IndexHNSW)
+        params = faiss.SearchParametersHNSW(efSearch=effort) if graph else index._refined.params(effort, K + 1)  # type: ignore[attr-defined]
 
     def one(at: int) -> object:
         return raw.search(queries[at : at + 1], K + 1, params=params)

@@ -53,6 +53,9 @@ REFINED = ",RFlat"
 """What a factory string ends with whose index only proposes, and whole vectors decide (FAISS' wiki, "Refine")."""
 TRAINED_ON = 131_072
 """Vectors, from all over, that an index is trained on, where its kind has to be."""
+TRAINED_A_LIST = 40
+"""Of which there are more where it has many lists: FAISS asks for 39 of each
+(`ClusteringParameters.min_points_per_centroid`)."""
 ARRAY_SHARE = 0.1
 """Up to that share of all, a list of positions is read faster than a bitmap, which asks for each of all."""
 
@@ -131,7 +134,8 @@ class FaissIndex(VectorIndex):
 
     def _train(self, given: Vectors, factory: str) -> None:
         """On some from all over: those that come first are all of one kind."""
-        step = max(1, given.shape[0] // TRAINED_ON)
+        lists = self._refined.lists if self._refined is not None else 0
+        step = max(1, given.shape[0] // max(TRAINED_ON, TRAINED_A_LIST * lists))
         taken, at = [], 0
         for chunk in given.chunks():
             taken.append(np.array(chunk[-at % step :: step], dtype=np.float32))
@@ -348,8 +352,8 @@ class _Refined:
     def __init__(self, base: Any) -> None:
         self._transformed = isinstance(base, faiss.IndexPreTransform)
         inner: Any = faiss.downcast_index(base.index) if self._transformed else base
-        self._lists = int(inner.nlist) if isinstance(inner, faiss.IndexIVF) else 0
-        centres = faiss.downcast_index(inner.quantizer) if self._lists else None
+        self.lists = int(inner.nlist) if isinstance(inner, faiss.IndexIVF) else 0
+        centres = faiss.downcast_index(inner.quantizer) if self.lists else None
         self.graph = next((each for each in (inner, centres) if isinstance(each, faiss.IndexHNSW)), None)
         self.is_known = isinstance(inner, (faiss.IndexIVF, faiss.IndexFlatCodes, faiss.IndexFastScan, faiss.IndexHNSW))
         self.params = lru_cache(maxsize=64)(self._params)
@@ -363,12 +367,12 @@ class _Refined:
 
     def of_all(self) -> Any:
         """For whoever wants every list read."""
-        return self._asked(1.0, self._lists, 1)
+        return self._asked(1.0, self.lists, 1)
 
     def _asked(self, proposed_a_hit: float, probes: int, sight: int) -> Any:
-        probes = min(self._lists, probes)
+        probes = min(self.lists, probes)
         beam = faiss.SearchParametersHNSW(efSearch=2 * probes or sight)  # type: ignore[attr-defined]
-        if self._lists:
+        if self.lists:
             quantizer = {} if self.graph is None else {"quantizer_params": beam}
             base: Any = faiss.SearchParametersIVF(nprobe=probes, **quantizer)  # type: ignore[call-arg]
         else:

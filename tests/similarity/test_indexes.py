@@ -351,6 +351,17 @@ def test_it_is_trained_on_vectors_from_all_over(
     assert nearest == set(range(12))
 
 
+def test_many_lists_are_trained_on_as_many_vectors_as_faiss_asks_for(
+    clustered: tuple[Matrix, NDArray[np.int64]], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(faiss_engine, "TRAINED_ON", 1000)
+    FaissIndex.build(clustered[0], "IVF48,Flat")
+    assert "training points" not in capfd.readouterr().err
+    monkeypatch.setattr(faiss_engine, "TRAINED_A_LIST", 20)
+    FaissIndex.build(clustered[0], "IVF48,Flat")
+    assert "training points" in capfd.readouterr().err
+
+
 def test_a_kind_that_needs_more_vectors_to_be_trained_on_says_so() -> None:
     with pytest.raises(TooFew, match=r"'IVF512,Flat' cannot be trained on 300 looks\. Number of training points"):
         FaissIndex.build(VECTORS, "IVF512,Flat")
