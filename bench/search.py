@@ -116,7 +116,7 @@ def bench(arguments: argparse.Namespace, built: dict[str, Any]) -> dict[str, Any
     recall = share_found(found, truth)
     engines: dict[str, tuple[Callable[[int], object], Ask]] = {
         "ours": (service, ours_in_batches(index)),
-        "faiss": raw_faiss(index, effort, queries),
+        "faiss": raw_faiss(index, queries),
     }
     recalls = {"ours": recall, "faiss": recall_of(index, engines["faiss"][1], queries, truth)}
     times: dict[str, list[float]] = {}
@@ -210,15 +210,12 @@ def ours_in_batches(index: Any) -> Ask:
     return ask
 
 
-def raw_faiss(index: Any, effort: int | None, queries: NDArray[np.float32]) -> tuple[Callable[[int], object], Ask]:
+def raw_faiss(index: Any, queries: NDArray[np.float32]) -> tuple[Callable[[int], object], Ask]:
     """The very index, asked without us."""
     import faiss
 
     raw = index._index
-    params = None
-    if effort:
-        graph = isinstance(raw, faiss.IndexHNSW)
-        params = faiss.SearchParametersHNSW(efSearch=effort) if graph else index._refined.params(effort, K + 1)  # type: ignore[attr-defined]
+    params = index._params(K + 1)
 
     def one(at: int) -> object:
         return raw.search(queries[at : at + 1], K + 1, params=params)

@@ -21,8 +21,9 @@ os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
 
 # How fast an example goes says something of the machine and nothing of the code; and what a fixture made may serve for
 # all examples.
-slow = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
-hypothesis.settings.register_profile("tests", deadline=None, suppress_health_check=slow)
+hypothesis.settings.register_profile(
+    "tests", deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+)
 hypothesis.settings.load_profile("tests")
 
 REAL_CATALOGUE = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "fashion"

@@ -19,9 +19,10 @@ from urllib.parse import urlsplit
 import requests
 from django.db import connections
 
+from bench.torture import ground
+
 ROOT = Path(__file__).resolve().parent.parent
-PATIENCE_S = 300
-"""When a test gives up what should long have come. It promises nothing: a machine that is shared may be very busy."""
+PATIENCE_S = ground.PATIENCE_S
 
 
 def until(happens: Callable[[], object]) -> None:

@@ -23,7 +23,8 @@ from bench.site import DEMO, ROOT, environment
 MODEL = "cheap"
 SETTINGS = "bench.torture.settings"
 PATIENCE_S = 300
-"""When what should long have come is given up: a server's start, an answer."""
+"""When what should long have come is given up: a server's start, an answer. The tests wait as long. It promises
+nothing: a machine that is shared may be very busy."""
 MOST_TOLD = 20
 
 

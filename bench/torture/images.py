@@ -34,11 +34,10 @@ def run(count: int, seed: int, folder: Path) -> Report:
             name, data = named
             try:
                 files = {"image": ("picture.jpg", data, "image/jpeg")}
-                return name, session.post(
-                    f"{server.address}/api/v1/search/image/", files=files, timeout=PATIENCE_S
-                ).status_code
+                answer = session.post(f"{server.address}/api/v1/search/image/", files=files, timeout=PATIENCE_S)
             except requests.RequestException as error:
                 return name, type(error).__name__
+            return name, answer.status_code
 
         for name, status in clients.map(send, pictures(count, seed)):
             report.tried += 1

@@ -280,6 +280,15 @@ class FaissIndex(VectorIndex):
         # The index' own vectors, one after another, where they lie.
         return FaissIndex(self._storage).search(query[np.newaxis], k, among)
 
+    def _params(self, k: int) -> Any:
+        """How hard to search for the k nearest: FAISS' parameters, None where all are looked at."""
+        if self._sight is None:
+            return None
+        # Those that are asked for many want the later ones to be right too: filters take these.
+        if self._refined is not None:
+            return self._refined.params(self._sight, k)
+        return _of_effort(max(self._sight, SIGHT_A_HIT * k))
+
     def _search(
         self, queries: Matrix, k: int, among: NDArray[np.int64] | None
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
@@ -288,12 +297,7 @@ class FaissIndex(VectorIndex):
             return _ask(self._storage, queries, k, faiss.SearchParameters(sel=selector))  # type: ignore[call-arg]
         if self._sight is None:
             return _ask(self._index, queries, k)
-        # Those that are asked for many want the later ones to be right too: filters take these.
-        if self._refined is not None:
-            params = self._refined.params(self._sight, k)
-        else:
-            params = _of_effort(max(self._sight, SIGHT_A_HIT * k))
-        positions, scores = _ask(self._index, queries, k, params)
+        positions, scores = _ask(self._index, queries, k, self._params(k))
         short = positions[:, -1] < 0
         if short.any():  # a graph may not reach so many; whoever gets too few is answered by looking at all
             positions[short], scores[short] = _ask(self._storage, queries[short], k)

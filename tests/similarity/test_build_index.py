@@ -140,7 +140,8 @@ def test_killed_while_embedding_it_goes_on_from_there(tmp_path: Path) -> None:
         env=environment(tmp_path),
     )
     try:
-        until(lambda: any(path.stat().st_size for path in tmp_path.glob("spaces/colour*/keys-*.bin")))
+        keys = "spaces/colour*/keys-*.bin"
+        until(lambda: any(path.stat().st_size for path in tmp_path.glob(keys)) or building.poll() is not None)
         assert building.poll() is None, "it ended before it could be killed"
     finally:
         building.send_signal(signal.SIGKILL)
